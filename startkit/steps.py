@@ -5,28 +5,35 @@ except through the `undo` of the steps that finished before it, last one first.
 A step whose `do` raises cleans up after itself.
 
 The names are the seam for lessons and mutants: `replace` swaps one step's `do`.
-Standard library only: the shim and the runtime stand on this as well.
+Standard library only: the shim and the runtime stand on this as well. Nothing is
+imported at run time: `typing` alone is 9 ms and 1.5 MB, in every shim.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 
-class Step(NamedTuple):
+class Step:
     """One named step.
 
     `do` and `undo` get the one object that the whole list works on.
     `says` is the sentence that `explain` prints.
     """
 
-    name: str
-    do: Callable[[Any], Any]
-    undo: Callable[[Any], Any] | None = None
-    says: str = ""
+    __slots__ = ("do", "name", "says", "undo")
+
+    def __init__(
+        self,
+        name: str,
+        do: Callable[[Any], Any],
+        undo: Callable[[Any], Any] | None = None,
+        says: str = "",
+    ) -> None:
+        self.name, self.do, self.undo, self.says = name, do, undo, says
 
 
 def run(steps: Iterable[Step], subject: Any) -> None:
