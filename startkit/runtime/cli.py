@@ -1,0 +1,242 @@
+"""runc's command line.
+
+Rule: the flags are data, the bodies are a few lines; everything else lies in the module
+that a command is about, and is imported by that command alone: `state` and `kill` must
+not pay for `create`.
+
+Exit codes: 0, 1 for any failure with one line on stderr (and in --log), 3 for an unknown
+command, as runc does; `run` exits as the container did.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from startkit import __version__
+from startkit.runtime import state
+from startkit.runtime.text import ContainerError, Log, json_text, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Body = Callable[["Arguments"], int]
+
+DEFAULT_ROOT = "/run/startkit-runc"
+OCI_VERSION = "1.0.2"
+
+# flag: whether it takes a value. Both `--flag value` and `--flag=value`, one dash or two.
+GLOBAL_FLAGS = {"root": True, "log": True, "log-format": True, "debug": False, "version": False,
+                "systemd-cgroup": False, "help": False, "h": False, "v": False}  # fmt: skip
+CREATE_FLAGS = {"bundle": True, "b": True, "console-socket": True, "pid-file": True,
+                "no-pivot": False, "no-new-keyring": False, "preserve-fds": True}  # fmt: skip
+RUN_FLAGS = {**CREATE_FLAGS, "detach": False, "d": False, "keep": False}
+SHORT = {"b": "bundle", "d": "detach", "f": "force", "a": "all", "q": "quiet", "h": "help",
+         "v": "version"}  # fmt: skip
+
+
+class UsageError(ContainerError):
+    """The command line itself is wrong."""
+
+
+class Arguments:
+    """A parsed command line: `flags` by long name, then the words that are left."""
+
+    def __init__(self, root: str, log: Log) -> None:
+        self.root, self.log = root, log
+        self.flags: dict[str, str] = {}
+        self.words: list[str] = []
+
+    def container(self) -> state.Container:
+        """Return the container that the first word names."""
+        return state.load_container(self.root, self.words[0])
+
+
+def parse_flags(words: list[str], known: dict[str, bool]) -> tuple[dict[str, str], list[str]]:
+    """Return the leading flags by long name ("true" for those without a value), and the rest."""
+    flags: dict[str, str] = {}
+    rest = list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        name, given, value = word.removeprefix("-").removeprefix("-").partition("=")
+        if name not in known:
+            raise UsageError(f"flag provided but not defined: -{name}")
+        if not known[name]:
+            value = value or "true"
+        elif not given:
+            if not rest:
+                raise UsageError(f"flag needs an argument: -{name}")
+            value = rest.pop(0)
+        flags[SHORT.get(name, name)] = value
+    return {name: value for name, value in flags.items() if value != "false"}, rest
+
+
+def create(arguments: Arguments) -> int:
+    """Create a container: all is set up, the program is not started."""
+    from startkit.runtime import create as creator
+
+    creator.create(prepare(arguments))
+    return 0
+
+
+def prepare(arguments: Arguments) -> creator.Creation:  # type: ignore[name-defined] # noqa: F821
+    """Return the creation that the flags of `create` and `run` describe."""
+    from startkit.runtime import bundle
+    from startkit.runtime import create as creator
+
+    flags = arguments.flags
+    state.check_id(arguments.words[0])
+    found = bundle.read_bundle(flags.get("bundle") or ".")
+    creation = creator.Creation(arguments.root, arguments.words[0], found, arguments.log)
+    creation.pid_file = flags.get("pid-file")
+    creation.console_socket = flags.get("console-socket")
+    creation.pivot = "no-pivot" not in flags
+    creation.new_keyring = "no-new-keyring" not in flags
+    count = flags.get("preserve-fds", "0")
+    if not count.isdecimal():
+        raise UsageError(f"--preserve-fds: {count} is not a number")
+    creation.preserve_fds = int(count)
+    return creation
+
+
+def start(arguments: Arguments) -> int:
+    """Run the program of a container that was created."""
+    from startkit.runtime import lifecycle
+
+    lifecycle.start(arguments.container(), arguments.log)
+    return 0
+
+
+def run(arguments: Arguments) -> int:
+    """Create and start a container and, unless detached, wait for its end."""
+    from startkit.runtime import foreground
+
+    creation, detached = prepare(arguments), "detach" in arguments.flags
+    return foreground.run(creation, detach=detached, keep="keep" in arguments.flags)
+
+
+def show_state(arguments: Arguments) -> int:
+    """Print a container's state as JSON."""
+    print(json_text(arguments.container().describe()))
+    return 0
+
+
+def kill(arguments: Arguments) -> int:
+    """Send a signal, SIGTERM by default, to a container's init."""
+    from startkit.runtime import lifecycle
+
+    number = parse_signal(arguments.words[1] if len(arguments.words) > 1 else "SIGTERM")
+    lifecycle.kill(arguments.container(), number, everyone="all" in arguments.flags)
+    return 0
+
+
+def parse_signal(word: str) -> int:
+    """Return the number of a signal given as 9, KILL or SIGKILL. Raises UsageError."""
+    import _signal
+
+    name = "SIG" + word.upper().removeprefix("SIG")
+    number = int(word) if word.isdecimal() else getattr(_signal, name, 0)
+    if not isinstance(number, int) or not 0 < number < _signal.NSIG:
+        raise UsageError(f"unknown signal {word!r}")
+    return number
+
+
+def delete(arguments: Arguments) -> int:
+    """Remove a stopped container; --force kills it first, and forgives that it does not exist."""
+    from startkit.runtime import lifecycle
+
+    force = "force" in arguments.flags
+    try:
+        container = arguments.container()
+    except ContainerError:
+        if force and not os.path.isdir(os.path.join(arguments.root, arguments.words[0])):
+            return 0
+        raise
+    lifecycle.delete(container, arguments.log, force=force)
+    return 0
+
+
+def show_list(arguments: Arguments) -> int:
+    """List the containers under the root: a table, ids alone (-q), or JSON (-f json)."""
+    found = state.list_containers(arguments.root)
+    if "quiet" in arguments.flags:
+        print("".join(f"{container.id}\n" for container in found), end="")
+    elif arguments.flags.get("format") == "json":
+        print(json_text([container.describe() for container in found]))
+    else:
+        row = "{:<66}{:<12}{:<12}{:<40}{}".format
+        print(row("ID", "PID", "STATUS", "BUNDLE", "CREATED"))
+        for container in found:
+            seen = container.describe()
+            print(row(*(str(seen[key]) for key in ("id", "pid", "status", "bundle", "created"))))
+    return 0
+
+
+# command: body, flags, (fewest, most) words, usage
+COMMANDS: dict[str, tuple[Body, dict[str, bool], tuple[int, int], str]] = {
+    "create": (create, CREATE_FLAGS, (1, 1), "<container-id>"),
+    "start": (start, {}, (1, 1), "<container-id>"),
+    "run": (run, RUN_FLAGS, (1, 1), "<container-id>"),
+    "state": (show_state, {}, (1, 1), "<container-id>"),
+    "kill": (kill, {"all": False, "a": False}, (1, 2), "<container-id> [signal]"),
+    "delete": (delete, {"force": False, "f": False}, (1, 1), "<container-id>"),
+    "list": (show_list, {"format": True, "quiet": False, "q": False}, (0, 0), ""),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line, without the program's name; return the exit code."""
+    log = Log()
+    try:
+        flags, words = parse_flags(argv, GLOBAL_FLAGS)
+        if "version" in flags:
+            print(f"startkit-runc version {__version__}\nspec: {OCI_VERSION}")
+            return 0
+        if "help" in flags or not words:
+            print(help_text())
+            return 0
+        log = Log(flags.get("log"), flags.get("log-format", "text"), debug="debug" in flags)
+        return run_command(flags, words, log)
+    except (ContainerError, OSError) as error:
+        log.error(reason(error))
+    except KeyboardInterrupt:
+        log.error("interrupted")
+    return 1
+
+
+def run_command(flags: dict[str, str], words: list[str], log: Log) -> int:
+    """Run the command that the global flags are followed by."""
+    if log.form not in ("text", "json"):
+        raise UsageError(f"invalid log format {log.form!r}")
+    if "systemd-cgroup" in flags:
+        raise UsageError("--systemd-cgroup is not supported by startkit-runc")
+    if words[0] not in COMMANDS:
+        print(f"No help topic for {words[0]!r}", file=sys.stderr)
+        return 3
+    body, known, (fewest, most), usage = COMMANDS[words[0]]
+    arguments = Arguments(os.path.abspath(flags.get("root") or DEFAULT_ROOT), log)
+    arguments.flags, arguments.words = parse_flags(words[1:], known)
+    # runc takes flags behind the id as well: `kill --all ID`, `delete ID --force`.
+    if arguments.words and words[0] != "kill":
+        later, more = parse_flags(arguments.words[1:], known)
+        arguments.flags |= later
+        arguments.words = [arguments.words[0], *more]
+    if not fewest <= len(arguments.words) <= most:
+        raise UsageError(f"usage: startkit-runc {words[0]} [flags] {usage}".rstrip())
+    log.debug(f"{words[0]} {' '.join(arguments.words)}")
+    return body(arguments)
+
+
+def help_text() -> str:
+    """Return the overview that --help prints."""
+    lines = ["startkit-runc: an OCI runtime with runc's command line", "",
+             "usage: startkit-runc [--root DIR] [--log FILE] [--log-format text|json] [--debug]",
+             "                     COMMAND [flags] [words]", ""]  # fmt: skip
+    for name, (body, known, _, usage) in COMMANDS.items():
+        flags = " ".join(f"[--{flag}]" for flag in known if len(flag) > 1)
+        lines.append(f"  {name} {flags} {usage}".rstrip())
+        lines.append(f"      {(body.__doc__ or '').strip()}")
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""`create`: from a bundle to an init that waits for `start`.
+
+Rule: CREATE is the whole of it; each step that leaves something behind has its undo, and a
+failure at any point runs them in reverse, so that nothing is left.
+
+Source: OCI runtime.md Lifecycle, steps 1 to 5.
+"""
+
+from __future__ import annotations
+
+import os
+
+from startkit import steps
+from startkit.runtime import bundle, cgroup, init, mounts, namespaces, state
+from startkit.runtime.text import ContainerError, json_text, parse_json, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from startkit.runtime.text import Log
+
+
+class Creation:
+    """One `create` in progress: what was asked for, and what has been made so far."""
+
+    container: state.Container
+    cgroups: cgroup.Cgroups
+
+    def __init__(self, root: str, container_id: str, found: bundle.Bundle, log: Log) -> None:
+        self.root, self.id, self.bundle, self.log = root, container_id, found, log
+        self.mounts = parse_mounts(found.config.get("mounts") or [])
+        self.pid_file: str | None = None
+        self.console_socket: str | None = None
+        self.console: Any = None
+        self.pivot = True
+        self.new_keyring = True
+        self.preserve_fds = 0
+        self.pid = 0
+        # (read end, write end) towards init and back
+        self.down = (-1, -1)
+        self.up = (-1, -1)
+
+    def runtime_hooks(self) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Return the hooks that run outside of the container before its root changes."""
+        kinds = ("prestart", "createRuntime")
+        return [(kind, self.bundle.hooks(kind)) for kind in kinds if self.bundle.hooks(kind)]
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """In init: send one line to the runtime."""
+        os.write(self.up[1], json_text(message).encode() + b"\n")
+
+    def wait_for(self, word: str) -> None:
+        """In init: wait for the runtime's word; it dying instead is the end."""
+        if os.read(self.down[0], 64) != word.encode():
+            os._exit(1)
+
+
+def parse_mounts(entries: list[dict[str, Any]]) -> list[mounts.Mount]:
+    """Return the config's mounts. Raises ContainerError naming the entry with the odd option."""
+    found = []
+    for index, entry in enumerate(entries):
+        try:
+            found.append(mounts.Mount(entry))
+        except ContainerError as error:
+            raise ContainerError(f"config.json /mounts/{index}: {error}") from None
+    return found
+
+
+def create(creation: Creation) -> state.Container:
+    """Create a container. Raises ContainerError, with everything undone."""
+    steps.run(CREATE, creation)
+    return creation.container
+
+
+def make_state(creation: Creation) -> None:
+    """Claim the id, connect the console socket; both before anything costs something."""
+    check_terminal(creation)
+    creation.container = state.new_container(creation.root, creation.id, creation.bundle)
+    fifo = creation.container.fifo
+    linux = creation.bundle.linux
+    try:
+        os.mkfifo(fifo)
+        os.chmod(fifo, 0o622)  # init opens it as the container's user
+        if creation.console_socket:
+            from startkit.runtime import console
+
+            creation.console = console.connect(creation.console_socket)
+        creation.cgroups = cgroup.find_cgroups(linux.get("cgroupsPath") or "", creation.id)
+        cgroup.refuse_used(creation.cgroups)
+        creation.container.record["cgroups"] = list(creation.cgroups.directories.values())
+        creation.container.save()
+    except BaseException:
+        creation.container.remove()
+        raise
+
+
+def check_terminal(creation: Creation) -> None:
+    """Refuse a terminal without somebody to take it, and the other way round."""
+    terminal = bool(creation.bundle.process.get("terminal"))
+    taken = bool(creation.console_socket) or creation.console is not None
+    if terminal and not taken:
+        raise ContainerError("cannot allocate tty if we will detach without setting console socket")
+    if taken and not terminal:
+        raise ContainerError("cannot use console socket if we will not allocate tty")
+
+
+def remove_state(creation: Creation) -> None:
+    """Undo `make_state`."""
+    if creation.console is not None:
+        creation.console.close()
+    creation.container.remove()
+
+
+def make_cgroups(creation: Creation) -> None:
+    """Make the cgroups with their limits."""
+    cgroup.make(creation.cgroups, creation.bundle.linux.get("resources") or {})
+
+
+def remove_cgroups(creation: Creation) -> None:
+    """Undo `make_cgroups`, down to the parents that were made on the way."""
+    cgroup.remove(creation.cgroups.made)
+
+
+def clone_init(creation: Creation) -> None:
+    """Clone init into its namespaces and its v2 cgroup; in there this never returns."""
+    creation.down, creation.up = os.pipe(), os.pipe()
+    unified = cgroup.open_unified(creation.cgroups)
+    entries = creation.bundle.linux.get("namespaces") or []
+    pid = namespaces.start_init(entries, unified)
+    if pid == 0:
+        os.close(creation.down[1])
+        os.close(creation.up[0])
+        init.main(creation)
+    os.close(creation.down[0])
+    os.close(creation.up[1])
+    if unified is not None:
+        os.close(unified)
+    creation.pid = pid
+    creation.container.record["pid"] = pid
+    creation.container.record["startTime"] = state.start_time(pid)
+    creation.container.save()
+
+
+def kill_init(creation: Creation) -> None:
+    """Undo `clone_init`: kill init and everything that it may have left in its cgroups."""
+    try:
+        os.kill(creation.pid, 9)
+    except ProcessLookupError:
+        pass
+    os.waitpid(creation.pid, 0)
+    cgroup.signal_all(list(creation.cgroups.directories.values()), 9)
+
+
+def accompany_init(creation: Creation) -> None:
+    """Do for init what only the runtime can, until it says that it is ready.
+
+    Raises ContainerError with init's own words.
+    """
+    if creation.bundle.linux.get("uidMappings"):
+        namespaces.map_ids(creation.pid, creation.bundle.linux)
+        os.write(creation.down[1], b"mapped")
+    with open(creation.up[0], encoding="utf-8") as lines:
+        for line in lines:
+            message = parse_json(line)
+            if "error" in message:
+                raise ContainerError(message["error"])
+            if "warning" in message:
+                creation.log.warning(message["warning"])
+            if "hooks" in message:
+                run_runtime_hooks(creation)
+            if "ready" in message:
+                return
+    raise ContainerError("init died before it was ready")
+
+
+def run_runtime_hooks(creation: Creation) -> None:
+    """Run prestart and createRuntime hooks, outside, while init waits with everything mounted."""
+    from startkit.runtime import hooks
+
+    for kind, found in creation.runtime_hooks():
+        hooks.run_hooks(kind, found, creation.container.describe("creating"))
+    os.write(creation.down[1], b"hooked")
+
+
+def write_pid_file(creation: Creation) -> None:
+    """Write init's pid to where the caller wants it, atomically."""
+    if creation.pid_file:
+        try:
+            state.write_file(creation.pid_file, str(creation.pid), mode=0o644)
+        except OSError as error:
+            raise ContainerError(f"pid file {reason(error)}") from None
+
+
+CREATE = (
+    steps.Step("make-state", make_state, remove_state, "claim the id in the state directory"),
+    steps.Step("make-cgroups", make_cgroups, remove_cgroups, "a cgroup per hierarchy, with limits"),
+    steps.Step("clone-init", clone_init, kill_init, "one clone into all new namespaces"),
+    steps.Step("accompany-init", accompany_init, says="map ids, run hooks, wait until it is ready"),
+    steps.Step("write-pid-file", write_pid_file, says="tell the caller init's pid"),
+)

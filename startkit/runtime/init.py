@@ -1,0 +1,238 @@
+"""Init: what the cloned process does on its way to the user's program.
+
+Rule: it tells the runtime one of three things over its pipe, `hooks`, `ready` or an error,
+and never returns. Once the rootfs is entered nothing can be imported any more: a
+module found then would be the container's, run as root.
+
+INIT is the way in, step by step; the seam for lessons and mutants.
+
+Source: OCI runtime.md Lifecycle, config.md; namespaces(7).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from startkit import kernel, steps
+from startkit.runtime import caps, cgroup, devices, mounts, namespaces, process, rootfs
+from startkit.runtime.text import ContainerError, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from startkit.runtime.create import Creation
+
+SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+KEYCTL_JOIN_SESSION_KEYRING = 1
+EXIT_FAILED = 1
+
+
+class Init:
+    """What the steps share: the creation as the runtime prepared it, and what was opened."""
+
+    def __init__(self, creation: Creation) -> None:
+        bundle = creation.bundle
+        self.creation, self.bundle = creation, bundle
+        self.process, self.linux = bundle.process, bundle.linux
+        self.namespaces = bundle.namespace_types()
+        self.mounts = creation.mounts
+        self.identity: process.Identity
+        self.root = -1
+        self.slave = -1
+        self.state_fd = os.open(creation.container.directory, os.O_PATH | os.O_DIRECTORY)
+        self.program = ""
+        self.environment: dict[str, str] = {}
+
+    def is_new(self, kind: str) -> bool:
+        """Whether a namespace of this type was made for the container."""
+        entries = self.linux.get("namespaces") or ()
+        return any(e["type"] == kind and not e.get("path") for e in entries)
+
+
+def main(creation: Creation) -> NoReturn:
+    """Be init. Any failure goes to the runtime as its words, then the process ends."""
+    try:
+        init = Init(creation)
+        steps.run(INIT, init)
+        creation.tell({"ready": True})
+        wait_for_start(init)
+    except BaseException as error:
+        creation.tell({"error": reason(error)})
+    finally:
+        os._exit(EXIT_FAILED)
+
+
+def wait_for_start(init: Init) -> NoReturn:
+    """Wait in open(2) until `start` opens the FIFO's other end, then become the user's program.
+
+    The FIFO tells `start` how that went: `0`, and the words when exec failed; exec closes it.
+    """
+    fifo = os.open("exec.fifo", os.O_WRONLY, dir_fd=init.state_fd)
+    os.close(init.state_fd)
+    try:
+        run_own_hooks(init, "startContainer", "created")
+        process.clean_signals()
+        os.execve(init.program, init.process["args"], init.environment)
+    except OSError as error:
+        words = f'exec: "{init.process["args"][0]}": {(error.strerror or "").lower()}'
+        os.write(fifo, f"{process.START_ERROR}{words}".encode())
+    except BaseException as error:
+        os.write(fifo, reason(error).encode())
+    os._exit(EXIT_FAILED)
+
+
+def detach(init: Init) -> None:
+    """Become unreachable: non-dumpable, a session of our own, no descriptor that survives exec."""
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    os.setsid()
+    process.close_on_exec(3 + init.creation.preserve_fds)
+    os.umask(0)
+    if init.creation.new_keyring:
+        name = f"_ses.{init.creation.container.id}".encode()
+        kernel.libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name)  # absent on some kernels
+
+
+def join_cgroups(init: Init) -> None:
+    """Enter the container's cgroups, then, if asked for, a namespace that starts at them."""
+    cgroup.join(init.creation.cgroups, unified=False)
+    if init.is_new("user"):
+        init.creation.wait_for("mapped")
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    if init.is_new("cgroup"):
+        kernel.unshare(kernel.CLONE_NEWCGROUP)
+
+
+def adjust_oom_score(init: Init) -> None:
+    """Set how readily the kernel kills the process when memory runs out."""
+    wanted = init.process.get("oomScoreAdj")
+    if wanted is None:
+        return
+    path = "/proc/self/oom_score_adj"
+    try:
+        if int(cgroup.read(path)) != wanted:
+            cgroup.write(path, str(wanted))
+    except OSError as error:
+        raise ContainerError(
+            f"config.json /process/oomScoreAdj: setting {wanted}: {reason(error)}"
+            " (lowering it takes CAP_SYS_RESOURCE)"
+        ) from None
+
+
+def name_host(init: Init) -> None:
+    """Set the names of the uts namespace and bring `lo` up in a new network namespace."""
+    libc, config = kernel.libc, init.bundle.config
+    for key, call in (("hostname", libc.sethostname), ("domainname", libc.setdomainname)):
+        if config.get(key):
+            name = config[key].encode()
+            kernel.check(call(name, len(name)), f"set {key}", config[key])
+    if init.is_new("network"):
+        namespaces.raise_loopback()
+    for name, value in (init.linux.get("sysctl") or {}).items():
+        rootfs.write_sysctl(name, value)
+
+
+def mount_all(init: Init) -> None:
+    """Open the rootfs and carry out the config's mounts in order."""
+    init.root = rootfs.open_rootfs(init.bundle.rootfs, init.linux.get("rootfsPropagation") or "")
+    for mount in init.mounts:
+        if mount.fstype in ("cgroup", "cgroup2"):
+            own = init.is_new("cgroup")
+            cgroup.mount_inside(init.root, mount, init.creation.cgroups, own_namespace=own)
+        else:
+            mounts.mount_entry(init.root, mount, init.bundle.path)
+
+
+def fill_dev(init: Init) -> None:
+    """Make devices and links, unless /dev is a bind of somebody else's; open the terminal."""
+    if not any(mount.target == "/dev" and mount.bind for mount in init.mounts):
+        bound = "user" in init.namespaces
+        devices.make_devices(init.root, init.linux.get("devices") or [], bound=bound)
+    if init.process.get("terminal"):
+        from startkit.runtime import console
+
+        master, init.slave = console.open_pty(init.root, init.process.get("consoleSize"))
+        console.bind_console(init.root, init.slave)
+        console.send_master(init.creation.console, master)
+
+
+def call_hooks(init: Init) -> None:
+    """Let the runtime run its hooks, then run those that belong inside, before the root changes."""
+    if init.creation.runtime_hooks():
+        init.creation.tell({"hooks": True})
+        init.creation.wait_for("hooked")
+    run_own_hooks(init, "createContainer", "creating")
+    if init.bundle.hooks("startContainer"):
+        import startkit.runtime.hooks  # noqa: F401 (while there is something to import from)
+
+
+def run_own_hooks(init: Init, kind: str, status: str) -> None:
+    """Run hooks inside the container's namespaces."""
+    found = init.bundle.hooks(kind)
+    if found:
+        from startkit.runtime import hooks
+
+        container = init.creation.container
+        container.record["pid"] = os.getpid()
+        hooks.run_hooks(kind, found, container.describe(status))
+
+
+def cover_paths(init: Init) -> None:
+    """Make /proc and /sys safe: masked and read-only paths; seal what was left writable."""
+    rootfs.make_cwd(init.root, init.process["cwd"])
+    rootfs.make_read_only(init.root, init.linux.get("readonlyPaths") or [])
+    rootfs.mask(init.root, init.linux.get("maskedPaths") or [])
+    for mount in init.mounts:
+        mounts.seal(init.root, mount)
+
+
+def enter_root(init: Init) -> None:
+    """Read what is still needed of the host, forget how to import, and change the root."""
+    if init.process.get("rlimits"):
+        import resource  # noqa: F401 (while there is something to import from)
+    sets = caps.Sets(init.process.get("capabilities") or {})
+    init.identity = process.Identity(init.process, sets, caps.bounding_set())
+    for name in sets.unavailable:
+        init.creation.tell({"warning": f"capability {name} is not available, it is left out"})
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    rootfs.enter(init.root, pivot=init.creation.pivot)
+    os.close(init.root)
+    propagation = init.linux.get("rootfsPropagation") or ""
+    rootfs.finish_root(propagation, readonly=bool(init.bundle.config["root"].get("readonly")))
+
+
+def become_user(init: Init) -> None:
+    """Take the terminal, give up root, and find the program as its user would."""
+    identity = init.identity
+    if init.slave != -1:
+        from startkit.runtime import console
+
+        console.take_over(init.slave)
+    own_process = init.process
+    environment = dict(word.split("=", 1) for word in own_process.get("env") or ())
+    if not environment.get("HOME"):
+        environment["HOME"] = process.home_of(identity.uid)
+    process.set_rlimits(own_process.get("rlimits") or [])
+    process.own_stdio(identity.uid, identity.gid)
+    process.become(identity, no_new_privileges=bool(own_process.get("noNewPrivileges")))
+    process.enter_cwd(own_process["cwd"])
+    init.program = process.find_program(own_process["args"][0], environment)
+    init.environment = environment
+
+
+INIT = (
+    steps.Step("detach", detach, says="leave the runtime's session, keep no descriptor"),
+    steps.Step("join-cgroups", join_cgroups, says="stand in the container's cgroups"),
+    steps.Step("adjust-oom-score", adjust_oom_score, says="how readily the kernel kills it"),
+    steps.Step("name-host", name_host, says="hostname, lo, kernel parameters"),
+    steps.Step("mount-all", mount_all, says="the rootfs and everything mounted in it"),
+    steps.Step("fill-dev", fill_dev, says="device nodes, links, the terminal"),
+    steps.Step("call-hooks", call_hooks, says="programs of the config that want to look in"),
+    steps.Step("cover-paths", cover_paths, says="mask and write-protect parts of /proc and /sys"),
+    steps.Step("enter-root", enter_root, says="pivot_root: the rootfs becomes /"),
+    steps.Step("become-user", become_user, says="user, capabilities, cwd; find the program"),
+)
