@@ -51,6 +51,9 @@ class Driver(Protocol):
     def size(self, layer: str) -> int:
         """Return the bytes of the layer's own files."""
 
+    def metadata(self, layer: str) -> dict[str, str] | None:
+        """Return what `inspect` shows as GraphDriver.Data."""
+
 
 def open_driver(name: str, root: Path) -> Driver:
     """Return the driver `name` with its directories below `root` made.

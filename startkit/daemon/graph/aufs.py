@@ -152,3 +152,7 @@ class Aufs:
     def size(self, layer: str) -> int:
         """Return the bytes of the layer's own files."""
         return tree_size(os.fspath(self.diff(layer)))
+
+    def metadata(self, layer: str) -> dict[str, str] | None:
+        """Return nothing, as Docker does for aufs."""
+        return None

@@ -128,6 +128,15 @@ class Overlay2:
         """Return the bytes below `diff`."""
         return tree_size(os.fspath(self.diff(layer)))
 
+    def metadata(self, layer: str) -> dict[str, str] | None:
+        """Return the paths of the parts; no LowerDir where there is no parent."""
+        home = self.root / check_name(layer)
+        parts = {"MergedDir": "merged", "UpperDir": "diff", "WorkDir": "work"}
+        shown = {key: os.fspath(home / part) for key, part in parts.items()}
+        if below := [os.fspath(self.diff(parent)) for parent in self.layers(layer)]:
+            shown["LowerDir"] = ":".join(below)
+        return shown
+
 
 class Whiteouts:
     """overlayfs' dialect."""

@@ -79,6 +79,10 @@ class Vfs:
         """Return the bytes of the whole tree."""
         return tree_size(os.fspath(self.diff(layer)))
 
+    def metadata(self, layer: str) -> dict[str, str] | None:
+        """Return nothing, as Docker does for vfs."""
+        return None
+
 
 class Removals:
     """vfs' dialect: what is hidden is deleted from the copy."""
