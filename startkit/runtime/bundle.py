@@ -82,7 +82,7 @@ def broken_rule(value: Any, shape: Any, path: str) -> str:
     if isinstance(shape, type):
         if not isinstance(value, shape) or (shape is int and isinstance(value, bool)):
             return f"{path}: must be {KINDS[shape]}"
-        return f"{path}: must not hold a NUL" if shape is str and "\0" in value else ""
+        return f"{path}: must not hold a NUL" if shape is str and "\0" in str(value) else ""
     rule = shape(value)
     return f"{path}: {rule}" if rule else ""
 

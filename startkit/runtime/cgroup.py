@@ -163,7 +163,7 @@ def read(path: str) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Write to an existing file in one write(2). Raises OSError naming the path."""
+    """Write to an existing file, at once. Raises OSError naming the path."""
     resources.write_setting(path, text)
 
 

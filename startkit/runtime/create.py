@@ -144,10 +144,7 @@ def clone_init(creation: Creation) -> None:
 
 def kill_init(creation: Creation) -> None:
     """Undo `clone_init`: kill init and everything that it may have left in its cgroups."""
-    try:
-        os.kill(creation.pid, 9)
-    except ProcessLookupError:
-        pass
+    os.kill(creation.pid, 9)  # it cannot be gone: we are its parent and have not reaped it
     os.waitpid(creation.pid, 0)
     cgroup.signal_all(list(creation.cgroups.directories.values()), 9)
 

@@ -33,9 +33,9 @@ UNLESS_CONST, UNLESS_EQUAL, IF_CONST, EXIT = 0x56, 0x5E, 0x16, 0x95
 CONTEXT, KIND_OF, ASKED, MAJOR, MINOR, SCRATCH = 1, 2, 3, 4, 5, 1
 
 
-def instruction(code: int, target: int = 0, source: int = 0, jump: int = 0, value: int = 0) -> bytes:
+def instruction(code: int, to: int = 0, source: int = 0, jump: int = 0, value: int = 0) -> bytes:
     """Return one instruction, 8 bytes."""
-    return struct.pack("=BBhi", code, target | source << 4, jump, value)
+    return struct.pack("=BBhi", code, to | source << 4, jump, value)
 
 
 def program(rules: list[dict[str, Any]], always: Iterable[str]) -> bytes:
@@ -98,8 +98,8 @@ def parse_text(text: str) -> tuple[bool, str, int, int, str]:
     return True, kind, major, minor, access
 
 
-def bpf(command: int, attributes: bytes, what: str) -> int:
-    """bpf(2)."""
+def call_bpf(command: int, attributes: bytes, what: str) -> int:
+    """Call the kernel with one of the attribute structures of bpf(2)."""
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     size = ctypes.c_size_t(len(attributes))
     return kernel.check(kernel.libc.syscall(SYS_BPF, command, buffer, size), "bpf", what)
@@ -112,11 +112,11 @@ def attach(directory: str, code: bytes) -> None:
         "=IIQQIIQII", TYPE_CGROUP_DEVICE, len(code) // 8, ctypes.addressof(text),
         ctypes.cast(licence, ctypes.c_void_p).value, 0, 0, 0, 0, 0,
     )  # fmt: skip
-    loaded = bpf(PROG_LOAD, load, "load the device rules")
+    loaded = call_bpf(PROG_LOAD, load, "load the device rules")
     cgroup = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     attach_to = struct.pack("=IIII", cgroup, loaded, ATTACH_CGROUP_DEVICE, ALLOW_MULTI)
     try:
-        bpf(PROG_ATTACH, attach_to, directory)
+        call_bpf(PROG_ATTACH, attach_to, directory)
     finally:
         os.close(cgroup)
         os.close(loaded)

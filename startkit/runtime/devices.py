@@ -75,18 +75,15 @@ def bind_device(root: int, path: str) -> None:
 def make_links(root: int) -> None:
     """Make the symlinks of /dev; `ptmx` is replaced, the others give way to what is there."""
     dev = paths.open_inside(root, "/dev", os.O_PATH | os.O_DIRECTORY)
+    there = os.listdir(paths.proc_path(dev))
     links = dict(LINKS)
     if os.path.exists("/proc/kcore"):
         links["core"] = "/proc/kcore"
     for name, target in links.items():
-        try:
+        if name not in there:
             os.symlink(target, name, dir_fd=dev)
-        except FileExistsError:
-            pass
-    try:
+    if "ptmx" in there:
         os.unlink("ptmx", dir_fd=dev)
-    except FileNotFoundError:
-        pass
     os.symlink("pts/ptmx", "ptmx", dir_fd=dev)
     os.close(dev)
 

@@ -8,11 +8,10 @@ Source: runc-run(8).
 
 from __future__ import annotations
 
-import _signal
 import os
 import struct
 
-from startkit.runtime import console, create, lifecycle, state
+from startkit.runtime import console, create, lifecycle, signals
 from startkit.runtime.text import ContainerError
 
 TYPE_CHECKING = False
@@ -53,7 +52,7 @@ def own_console(creation: create.Creation) -> Any:
 def stay(pid: int, receiver: Any) -> int:
     """Pass signals and terminal bytes on until init has ended; return its exit code."""
     for number in FORWARDED:
-        _signal.signal(number, lambda number, _: send(pid, number))
+        signals.on(number, lambda number, _: send(pid, number))
     if receiver is not None:
         with RawTerminal(receive_master(receiver)) as terminal:
             terminal.copy()
@@ -91,7 +90,7 @@ class RawTerminal:
             self.saved = termios.tcgetattr(0)
             tty.setraw(0)
             self.resize()
-            _signal.signal(SIGWINCH, lambda *_: self.resize())
+            signals.on(SIGWINCH, lambda *_: self.resize())
         return self
 
     def __exit__(self, *_: object) -> None:

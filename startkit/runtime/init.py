@@ -15,7 +15,7 @@ import os
 import sys
 
 from startkit import kernel, steps
-from startkit.runtime import caps, cgroup, devices, mounts, namespaces, process, rootfs
+from startkit.runtime import caps, cgroup, devices, mounts, namespaces, process, rootfs, signals
 from startkit.runtime.text import ContainerError, reason
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ def wait_for_start(init: Init) -> NoReturn:
     os.close(init.state_fd)
     try:
         run_own_hooks(init, "startContainer", "created")
-        process.clean_signals()
+        signals.restore_defaults()
         os.execve(init.program, init.process["args"], init.environment)
     except OSError as error:
         words = f'exec: "{init.process["args"][0]}": {(error.strerror or "").lower()}'

@@ -8,18 +8,17 @@ Source: OCI runtime.md Operations and Lifecycle, steps 6 to 13.
 
 from __future__ import annotations
 
-import _signal
 import os
 import select
 
-from startkit.runtime import state
+from startkit.runtime import signals
 from startkit.runtime.text import ContainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from startkit.runtime import state
     from startkit.runtime.text import Log
 
-SIGKILL = 9
 DEATH_MS = 10_000  # a killed init that lives on longer hangs in the kernel
 
 
@@ -72,7 +71,7 @@ def kill(container: state.Container, number: int, *, everyone: bool) -> None:
     handle = os.pidfd_open(container.pid)
     try:
         if container.is_alive():
-            _signal.pidfd_send_signal(handle, number)
+            signals.send(handle, number)
     except ProcessLookupError:
         raise ContainerError("container not running") from None
     finally:
@@ -101,7 +100,7 @@ def end_init(container: state.Container) -> None:
     except ProcessLookupError:
         return
     if container.is_alive():
-        _signal.pidfd_send_signal(handle, SIGKILL)
+        signals.send(handle, signals.KILL)
         poll = select.poll()
         poll.register(handle, select.POLLIN)
         if not poll.poll(DEATH_MS):
@@ -114,7 +113,7 @@ def remove(container: state.Container, log: Log) -> None:
     from startkit.runtime import cgroup
 
     directories = container.record["cgroups"]
-    cgroup.signal_all(directories, SIGKILL)
+    cgroup.signal_all(directories, signals.KILL)
     cgroup.remove(directories)
     container.remove()
     run_late_hooks(container, "poststop", log)

@@ -71,9 +71,9 @@ LEFT_OUT = {"tmpcopyup", "idmap", "ridmap", *("r" + name for name in FLAGS)}  # 
 # Files of /proc that may be covered by a mount; the rest must stay the kernel's.
 PROC_FILES = {
     "/proc/" + name
-    for name in "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo net/dev "
-    "sys/kernel/ns_last_pid".split()
-}
+    for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg",
+                 "slabinfo", "net/dev", "sys/kernel/ns_last_pid")
+}  # fmt: skip
 
 
 class Mount:

@@ -109,9 +109,7 @@ def clone_from_inside(paths: list[dict[str, Any]], flags: int, cgroup: int | Non
     return int(answer)
 
 
-def clone_sibling(
-    paths: list[dict[str, Any]], flags: int, cgroup: int | None, writer: int
-) -> None:
+def clone_sibling(paths: list[dict[str, Any]], flags: int, cgroup: int | None, writer: int) -> None:
     """Join, clone a sibling, write its pid to `writer` and end; returns in the sibling only."""
     try:
         join(paths)

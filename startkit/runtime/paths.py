@@ -66,7 +66,9 @@ def make_inside(root: int, path: str, *, directory: bool) -> int:
         finally:
             here = where(root, parent)
             os.close(parent)
-        path = os.path.normpath(os.path.join(here, link, rest) if rest else os.path.join(here, link))
+        path = os.path.normpath(
+            os.path.join(here, link, rest) if rest else os.path.join(here, link)
+        )
     raise ContainerError(f"{path}: cannot be made inside the rootfs")
 
 

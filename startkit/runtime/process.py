@@ -8,7 +8,6 @@ Source: OCI config.md Process, credentials(7), execve(2).
 
 from __future__ import annotations
 
-import _signal
 import os
 import stat
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
 SYS_CLOSE_RANGE, CLOSE_RANGE_CLOEXEC = 436, 4
 START_ERROR = "unable to start container process: "
-RLIMITS = ("CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE "
-           "RTPRIO RTTIME").split()  # fmt: skip
+RLIMITS = ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS",
+           "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME")  # fmt: skip
 
 
 class Identity:
@@ -148,14 +147,6 @@ def find_program(name: str, environment: dict[str, str]) -> str:
         if name and not stat.S_ISDIR(mode) and mode & 0o111:
             return path
     raise ContainerError(f'{START_ERROR}exec: "{name}": executable file not found in $PATH')
-
-
-def clean_signals() -> None:
-    """Undo what Python, or the runtime's parent, did to signals: all default, none blocked."""
-    for number in _signal.valid_signals():
-        if number not in (9, 19, 32, 33):  # SIGKILL, SIGSTOP, and two of libc's own
-            _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
 
 
 def close_on_exec(first: int) -> None:

@@ -61,7 +61,7 @@ def apply(directories: dict[str, str], wanted: dict[str, Any]) -> None:
 
 
 def write_setting(path: str, text: str) -> None:
-    """Write to an existing file in one write(2). Raises OSError naming the path."""
+    """Write to an existing file, at once. Raises OSError naming the path."""
     fd = os.open(path, os.O_WRONLY)
     try:
         os.write(fd, text.encode())
@@ -110,7 +110,7 @@ def v1_settings(wanted: dict[str, Any]) -> list[Setting]:
 
 
 def v1_device_rules(wanted: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (file, rule) pairs: all denied, then the config's rules, then what is always allowed."""
+    """Return (file, rule) pairs: all denied, the config's rules, the always allowed."""
     found = [
         ("devices.allow" if rule.get("allow") else "devices.deny", rule_text(rule))
         for rule in wanted.get("devices") or ()
@@ -170,7 +170,9 @@ def v2_settings(wanted: dict[str, Any]) -> list[Setting]:
 def refuse_v1_only(part: str, key: str, value: Any) -> None:
     """Refuse what cgroup v2 has no word for."""
     if value:
-        raise ContainerError(f"config.json /linux/resources/{part}/{key}: cgroup v2 has no such limit")
+        raise ContainerError(
+            f"config.json /linux/resources/{part}/{key}: cgroup v2 has no such limit"
+        )
 
 
 def cpu_weight(shares: int) -> int:

@@ -92,6 +92,8 @@ THROTTLE = [{"major!": COUNT, "minor!": COUNT, "rate!": COUNT}]
 KIND = {"type!": one_of("c", "u", "b", "p"), "path!": absolute, "major": COUNT, "minor": COUNT,
         "fileMode": number(0, 0o7777), "uid": ID, "gid": ID}  # fmt: skip
 
+CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+
 PROCESS = {
     "terminal": bool,
     "consoleSize": {"height!": number(0, 65535), "width!": number(0, 65535)},
@@ -99,9 +101,7 @@ PROCESS = {
     "cwd!": absolute,
     "args!": argument_list,
     "env": [variable],
-    "capabilities": dict.fromkeys(
-        ("bounding", "effective", "inheritable", "permitted", "ambient"), [str]
-    ),
+    "capabilities": {kind: [str] for kind in CAPABILITY_SETS},
     "rlimits": [{"type!": str, "hard!": number(0, 2**64 - 1), "soft!": number(0, 2**64 - 1)}],
     "noNewPrivileges": bool,
     "oomScoreAdj": number(-1000, 1000),

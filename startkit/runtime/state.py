@@ -83,10 +83,9 @@ class Container:
     def remove(self) -> None:
         """Remove the state directory and the files that the runtime put there."""
         for name in ("exec.fifo", "state.json", "state.json.new"):
-            try:
-                os.unlink(os.path.join(self.directory, name))
-            except FileNotFoundError:
-                pass
+            path = os.path.join(self.directory, name)
+            if os.path.lexists(path):
+                os.unlink(path)
         os.rmdir(self.directory)
 
 
@@ -119,7 +118,7 @@ def check_id(container_id: str) -> None:
 
 
 def new_container(root: str, container_id: str, bundle: Any) -> Container:
-    """Make the state directory with its first state.json and its FIFO.
+    """Make the state directory; what is in it is the caller's.
 
     Raises ContainerError where the id is in use, having made nothing.
     """
@@ -144,8 +143,14 @@ def new_container(root: str, container_id: str, bundle: Any) -> Container:
         os.mkdir(container.directory, 0o711)
     except FileExistsError:
         raise ContainerError("container with given ID already exists") from None
-    container.save()
     return container
+
+
+def remove_remains(root: str, container_id: str) -> None:
+    """Remove the directory of a `create` that was killed before it could write state.json."""
+    remains = Container(root, container_id, {})
+    if os.path.isdir(remains.directory):
+        remains.remove()
 
 
 def load_container(root: str, container_id: str) -> Container:

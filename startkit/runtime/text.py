@@ -8,7 +8,6 @@ they are the same scanner and encoder.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from _json import encode_basestring_ascii, make_encoder, make_scanner
 
@@ -53,7 +52,7 @@ def parse_json(text: str) -> Any:
     """Return the value of a JSON text. Raises ValueError with the place of the mistake."""
     text = text.strip(" \t\r\n")
     try:
-        value, end = scan(text, 0)  # type: ignore[operator]
+        value, end = scan(text, 0)
     except StopIteration as stop:
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
@@ -78,6 +77,12 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def say(text: str, to: int = 1) -> None:
+    """Write a line to stdout (or stderr, `to=2`) at once: a fork has no exit to flush at."""
+    if text:
+        os.write(to, text.encode(errors="surrogateescape") + b"\n")
+
+
 class Log:
     """Where messages go: always errors to stderr, and all of them to `path` when there is one."""
 
@@ -92,12 +97,12 @@ class Log:
         else:
             line = f'time="{now}" level={level} msg={encode_basestring_ascii(message)}'
         if self.path is None:
-            print(line if level != "error" else message, file=sys.stderr)
+            say(line if level != "error" else message, to=2)
             return
         try:
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         except OSError as error:
-            print(f"log {reason(error)}", file=sys.stderr)
+            say(f"log {reason(error)}", to=2)
             return
         os.write(fd, line.encode() + b"\n")
         os.close(fd)
@@ -115,4 +120,4 @@ class Log:
         """Log why the command failed, and tell stderr."""
         self.write("error", message)
         if self.path is not None:
-            print(message, file=sys.stderr)
+            say(message, to=2)
