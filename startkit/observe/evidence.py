@@ -96,9 +96,14 @@ class Moment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     rootfs_mount: Mount | None = None  # its line in the host's mountinfo
     rootfs_files: dict[str, Entry] = {}  # the names the article lists, seen from the host
     init_layer_mounted: bool | None = None
+    host_mounts: list[Mount] = []  # the host's mountinfo, what belongs to this container
     mounts: list[Mount] = []  # the container's own mountinfo
+    hostname: str | None = None  # of the init process's uts namespace
+    init_fds: dict[str, str] = {}  # "0" -> what init has open there
     inside: dict[str, Entry] = {}  # "/etc/hosts" ... read through /proc/PID/root
-    cgroup_dirs: dict[str, str] = {}  # hierarchy ("memory", "unified") -> directory named after the id
+    cgroup_dirs: dict[
+        str, str
+    ] = {}  # hierarchy ("memory", "unified") -> directory named after the id
     cgroup_files: dict[str, str] = {}  # "memory/memory.limit_in_bytes" -> text
     state_dir: str | None = None  # containerd's directory of the container
     state_files: dict[str, Entry] = {}
@@ -117,8 +122,11 @@ class Scene(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     name: str
     recipe: dict[str, Any]  # body of POST /containers/create
     id: str = ""
-    answers: dict[str, Answer] = {}  # create, start, start-running, stop, wait, remove, unknown, ...
+    answers: dict[
+        str, Answer
+    ] = {}  # create, start, start-running, stop, wait, remove, unknown, ...
     moments: dict[str, Moment] = {}
+    events: list[dict[str, Any]] = []  # GET /events of this container, oldest first
     leftovers: list[str] = []  # mounts, cgroups, FIFOs, processes of it after removal
     broken: str | None = None  # why the observation itself failed
 

@@ -1,0 +1,148 @@
+"""A target: who it is, whether it can be watched at all, and one scene after the other.
+
+Rule: an engine that hangs or lies costs its scene, which is then `broken` or has
+fields `missing`, and never the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+from startkit.client import Client, ClientError
+from startkit.observe import cgroups, procfs
+from startkit.observe.api import Api
+from startkit.observe.evidence import FORMAT, Host, Process, Scene, Seen
+from startkit.observe.life import IMAGE, Life, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REQUEST_S = 15.0  # one request, a stop included
+LOAD_S = 60.0  # loading the image
+
+
+class ObserveError(Exception):
+    """The target cannot be watched at all; one line that says why."""
+
+
+class Collector:
+    """Watches one target. `tag` makes the names of its containers unique among workers."""
+
+    def __init__(self, socket_path: str, *, tag: str = "") -> None:
+        self.client = Client(socket_path, timeout_s=REQUEST_S)
+        self.api = Api(self.client)
+        self.tag = tag or str(os.getpid())
+        self.seen = self.introduce()
+
+    def introduce(self) -> Seen:
+        """Return who the target is: version, processes, host. Raises ObserveError."""
+        if os.geteuid() != 0:
+            raise ObserveError("watching an engine needs root: its files are closed")
+        try:
+            version, info = self.api.document("/version"), self.api.document("/info")
+        except ClientError as error:
+            raise ObserveError(str(error)) from None
+        engine, number = identify(version)
+        daemon = find_daemon(self.client.path)
+        return Seen(
+            format=FORMAT,
+            target=f"{engine}-{number}",
+            engine=engine,
+            version=number,
+            info=info,
+            host=host(),
+            daemon=daemon,
+            containerd=find_containerd(daemon),
+            taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+
+    def load_image(self, archive: Iterable[bytes]) -> None:
+        """Give the target the image of the scenes, unless it has it. Raises ObserveError."""
+        try:
+            if self.client.get(f"/images/{IMAGE}/json").status == 200:
+                return
+            answer = self.client.request("POST", "/images/load", archive, timeout_s=LOAD_S)
+            have = self.client.get(f"/images/{IMAGE}/json")
+        except ClientError as error:
+            raise ObserveError(str(error)) from None
+        if have.status != 200:
+            raise ObserveError(f"loading {IMAGE}: {answer.status} {answer.message[:300]}")
+
+    def remove_image(self) -> None:
+        """Take the image away again; whatever the target says to that."""
+        with contextlib.suppress(ClientError):
+            self.client.delete(f"/images/{IMAGE}", force=True)
+
+    def smoke(self) -> None:
+        """Create, start and remove one container. Raises ObserveError with the first refusal."""
+        body = {"Image": IMAGE, "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
+        name = f"startkit-smoke-{self.tag}"
+        steps: tuple[tuple[str, str, dict[str, Any], int], ...] = (
+            ("POST", "/containers/create", {"name": name, "body": body}, 201),
+            ("POST", f"/containers/{name}/start", {}, 204),
+            ("DELETE", f"/containers/{name}", {"force": True, "v": True}, 204),
+        )
+        try:
+            for method, template, query, wanted in steps:
+                answer = self.api.ask(method, template, **query)
+                if answer.status != wanted:
+                    self.clear(name)
+                    raise ObserveError(f"smoke: {answer.request}: {answer.status} {answer.body}")
+        except ClientError as error:
+            self.clear(name)
+            raise ObserveError(f"smoke: {error}") from None
+
+    def clear(self, ref: str) -> None:
+        """Remove a container, whatever state it is in."""
+        with contextlib.suppress(ClientError):
+            self.client.delete(f"/containers/{ref}", force=True, v=True)
+
+    def scene(self, recipe: Recipe) -> Scene:
+        """Return one container's life."""
+        return Life(self, recipe).run()
+
+
+def identify(version: dict[str, Any]) -> tuple[str, str]:
+    """Return engine (dockerd podman startkit ...) and version number, as GET /version has them."""
+    platform_name = str((version.get("Platform") or {}).get("Name", "")).lower()
+    components = version.get("Components") or [{}]
+    names = f"{platform_name} {components[0].get('Name', '')}".lower()
+    known = next((name for name in ("startkit", "podman") if name in names), "dockerd")
+    return known, str(version.get("Version", "unknown")).partition("+")[0]
+
+
+def host() -> Host:
+    """Return the machine that we look from."""
+    return Host(
+        kernel=platform.release(),
+        cgroup=cgroups.version(),
+        aufs="\taufs\n" in procfs.read("/proc/filesystems"),
+        root=os.geteuid() == 0,
+        resolv_conf=procfs.read("/etc/resolv.conf"),
+        namespaces=procfs.namespaces("self"),
+    )
+
+
+def find_daemon(socket_path: str) -> Process | None:
+    """Return the process that listens on the API socket; not the one that passed it on."""
+    pid = procfs.listener(socket_path)
+    return procfs.process(pid) if pid else None
+
+
+def find_containerd(daemon: Process | None) -> Process | None:
+    """Return the daemon's child that is a containerd, or who listens on `--containerd SOCKET`."""
+    if daemon is None:
+        return None
+    for pid in procfs.children(daemon.pid):
+        child = procfs.process(pid)
+        if child and "containerd" in " ".join([child.comm, *child.argv[:1]]):
+            return child
+    for word, value in zip(daemon.argv, [*daemon.argv[1:], ""], strict=True):
+        path = word.partition("=")[2] if "=" in word else value
+        if word.startswith("--containerd"):
+            return find_daemon(path)
+    return None
