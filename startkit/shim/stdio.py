@@ -1,0 +1,91 @@
+"""The container's standard input and output: three pipes, or one terminal.
+
+Both kinds have the same face: `stdio` are the descriptors that the runtime gets as
+0 to 2, `connect` returns the streams towards the FIFOs once the container exists.
+"""
+
+from __future__ import annotations
+
+import os
+
+from startkit.shim import console
+from startkit.shim.streams import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from startkit.shim.fifos import Fifo
+
+NULL = 0  # the shim's own stdin is /dev/null
+
+
+class Pipes:
+    """A pipe for each of stdin, stdout, stderr that has a FIFO; /dev/null for the others."""
+
+    options: tuple[str, ...] = ()
+
+    def __init__(self, fifos: dict[str, Fifo]) -> None:
+        self.fifos = fifos
+        self.ours: dict[str, int] = {}
+        theirs = {"stdin": NULL, "stdout": NULL, "stderr": NULL}
+        for name in fifos:
+            read, write = os.pipe2(os.O_CLOEXEC)
+            theirs[name], self.ours[name] = (read, write) if name == "stdin" else (write, read)
+            os.set_blocking(self.ours[name], False)
+        self.stdio = (theirs["stdin"], theirs["stdout"], theirs["stderr"])
+
+    def connect(self) -> list[Stream]:
+        """Return one stream a pipe; the container's ends are its own from now on."""
+        self.drop_stdio()
+        return [self.stream(name, fifo) for name, fifo in self.fifos.items()]
+
+    def stream(self, name: str, fifo: Fifo) -> Stream:
+        """Return the stream of one pipe; stdin's closes the pipe at its end."""
+        ours = self.ours[name]
+        if name == "stdin":
+            return Stream(fifo.read, ours, at_end=lambda: os.close(ours))
+        return Stream(ours, fifo.write)
+
+    def drop_stdio(self) -> None:
+        """Close the container's ends: only so its last exit shows as end of file."""
+        for fd in self.stdio:
+            if fd != NULL:
+                os.close(fd)
+        self.stdio = (NULL, NULL, NULL)
+
+    def resize(self, width: int, height: int) -> None:
+        """Do nothing: a pipe has no size."""
+
+    def close(self) -> None:
+        """Close what a failed start leaves; a process's end closes the rest."""
+        self.drop_stdio()
+
+
+class Terminal:
+    """A pseudo terminal, whose master arrives over the console socket."""
+
+    stdio = (NULL, NULL, NULL)
+
+    def __init__(self, fifos: dict[str, Fifo]) -> None:
+        self.fifos = fifos
+        self.socket = console.ConsoleSocket()
+        self.options = ("--console-socket", self.socket.path)
+        self.master = -1
+
+    def connect(self) -> list[Stream]:
+        """Return the streams of the terminal; there is one output, stdout."""
+        self.master = master = self.socket.receive()
+        streams = []
+        if "stdin" in self.fifos:
+            at_end = lambda: console.send_end_of_file(master)  # noqa: E731
+            streams.append(Stream(self.fifos["stdin"].read, master, at_end))
+        if "stdout" in self.fifos:
+            streams.append(Stream(master, self.fifos["stdout"].write))
+        return streams
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size in characters."""
+        console.resize(self.master, width, height)
+
+    def close(self) -> None:
+        """Remove the socket."""
+        self.socket.close()
