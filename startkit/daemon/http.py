@@ -14,10 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import select
-import socket
-import stat
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -37,7 +34,6 @@ HEAD_MAX = 64 * 1024  # bytes of a request's head; then 431
 BODY_MAX = 4 * 1024 * 1024  # bytes of a JSON body; then 413. Archives are streamed, without limit
 REST_MAX = 1024 * 1024  # bytes of an unread body worth skipping for the sake of keep-alive
 CHUNK = 256 * 1024
-SOCKET_MODE = 0o660
 HANGUP_GRACE_S = 1.0  # between the last byte of a vanished client and the end of its handler
 RAW_STREAM = "application/vnd.docker.raw-stream"
 JSON = "application/json"
@@ -322,91 +318,8 @@ class Connection:
             loop.call_later(HANGUP_GRACE_S, self.cancel_when_drained, loop)
 
 
-class Server:
-    """Listens on unix sockets and serves each client in a task of its own."""
-
-    def __init__(self, handler: Handler) -> None:
-        self.handler = handler
-        self.servers: list[asyncio.Server] = []
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.paths: list[tuple[str, int]] = []
-
-    async def listen(self, path: str) -> None:
-        """Listen on the socket file `path`, mode 0660; a stale file is replaced.
-
-        Raises OSError, EADDRINUSE where somebody answers there or it is no socket.
-        """
-        listener = bind(path)
-        self.paths.append((path, os.stat(path).st_ino))
-        self.servers.append(await asyncio.start_unix_server(self.serve, sock=listener, limit=CHUNK))
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.tasks.add(task)
-        try:
-            await Connection(self.handler, (reader, writer)).run()
-        except asyncio.CancelledError:
-            pass  # the client has gone, or the daemon ends
-        finally:
-            self.tasks.discard(task)
-            with contextlib.suppress(OSError):
-                writer.close()
-
-    async def close(self) -> None:
-        """Stop listening, end every client, remove the socket files that are still ours."""
-        for server in self.servers:
-            server.close()
-        for task in list(self.tasks):
-            task.cancel()
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=5)
-        for path, inode in self.paths:
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
-
-
 def one_line(error: Exception) -> str:
     """Return an unexpected exception as the client is told it: never a traceback."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "no space left on device"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def bind(path: str) -> socket.socket:
-    """Return a listening socket at `path`. Raises OSError.
-
-    The mode comes from the umask of this moment, not from a chmod after it: at no time
-    can anybody else connect. The daemon has no second thread yet.
-    """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    if os.path.lexists(path):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, f"{path} is in the way and not a socket")
-        if answers(path):
-            raise OSError(errno.EADDRINUSE, f"somebody listens on {path} already")
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o777 & ~SOCKET_MODE)
-    try:
-        listener.bind(path)
-        listener.listen(128)
-    except BaseException:
-        listener.close()
-        raise
-    finally:
-        os.umask(umask)
-    listener.setblocking(False)
-    return listener
-
-
-def answers(path: str) -> bool:
-    """Whether a process listens on the socket file."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from startkit.daemon.errors import Conflict
-from startkit.daemon.http import HEAD_MAX, Server
+from startkit.daemon.http import HEAD_MAX
+from startkit.daemon.listen import Server
 
 LIMIT_S = 5
 
