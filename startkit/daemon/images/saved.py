@@ -50,6 +50,10 @@ class Bounded(io.RawIOBase):
         """Seek in the file."""
         return self.file.seek(offset, whence)
 
+    def seekable(self) -> bool:
+        """Say yes: tarfile's readers ask."""
+        return True
+
     def tell(self) -> int:
         """Return where the file stands."""
         return self.file.tell()
