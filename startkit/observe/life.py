@@ -74,7 +74,7 @@ class Life:
             if self.subject.id:
                 self.live()
                 self.remove()
-        except (ClientError, SceneTimeoutError) as error:
+        except (ClientError, SceneTimeoutError, OSError, ValueError) as error:
             broken = str(error)
         finally:
             self.collector.clear(self.name)

@@ -1,0 +1,68 @@
+"""Processes of a target: wait until it answers, end it, sweep up after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+
+from startkit import kernel
+from startkit.client import Client, ClientError
+from startkit.observe import procfs
+
+READY_S = 30.0
+END_S = 20.0
+POLL_S = 0.02
+
+
+def answers(child: subprocess.Popen[bytes], socket_path: str) -> bool:
+    """Wait until GET /_ping is answered; False when the child ends or READY_S are over."""
+    client = Client(socket_path, timeout_s=READY_S)
+    end = time.monotonic() + READY_S
+    while child.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(ClientError):
+            return client.get("/_ping").status == 200
+        time.sleep(POLL_S)
+    return False
+
+
+def end(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Ask a child to end, insist after END_S, and reap it."""
+    with contextlib.suppress(ProcessLookupError):
+        child.send_signal(number)
+    try:
+        child.wait(END_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+    child.wait()
+
+
+def sweep(root: str) -> list[str]:
+    """End, unmount and remove what still belongs to `root`; return what had to be done."""
+    done = [f"killed {pid}" for pid in procfs.naming(f"{root}/") if kill(pid)]
+    for mount in reversed(procfs.mounts()):
+        if mount.target == root or mount.target.startswith(f"{root}/"):
+            with contextlib.suppress(OSError):
+                kernel.umount(mount.target, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
+                done.append(f"unmounted {mount.target}")
+    shutil.rmtree(root, ignore_errors=True)
+    return done
+
+
+def kill(pid: int) -> bool:
+    """Kill a process that is not our child and wait until it is gone; say whether it was there."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        return bool(select.select([handle], [], [], END_S)[0])
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
