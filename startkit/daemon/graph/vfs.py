@@ -67,6 +67,7 @@ class Vfs:
 
     def unmount(self, layer: str) -> None:
         """Do nothing: nothing was mounted."""
+        check_name(layer)
 
     def remove(self, layer: str) -> None:
         """Remove the copy and the list of its parents."""
