@@ -129,6 +129,10 @@ class Scene(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     events: list[dict[str, Any]] = []  # GET /events of this container, oldest first
     leftovers: list[str] = []  # mounts, cgroups, FIFOs, processes of it after removal
     broken: str | None = None  # why the observation itself failed
+    # a run with several workers has an engine each, so these belong to the scene
+    root: str | None = None  # DockerRootDir
+    daemon: Process | None = None
+    containerd: Process | None = None
 
 
 class Host(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -151,7 +155,7 @@ class Seen(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     version: str
     info: dict[str, Any]  # GET /info
     host: Host
-    daemon: Process | None = None
+    daemon: Process | None = None  # the first worker's, like `containerd` and `info`
     containerd: Process | None = None
     taken: str = ""
     scenes: dict[str, Scene] = {}

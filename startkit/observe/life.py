@@ -7,6 +7,7 @@ down as `broken`; it never stops the run.
 from __future__ import annotations
 
 import time
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +18,13 @@ from startkit.observe.evidence import Answer, Moment, Scene
 from startkit.observe.leftovers import settle
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from startkit.observe.collect import Collector
 
 READY_S = 10.0  # until the program has written its `ready` text
 SCENE_S = 60.0  # one scene; pytest's own limit is twice that
-IMAGE = "startkit-base:latest"
+IMAGE = "startkit/base:latest"
 UNKNOWN = "0" * 64
 
 
@@ -40,6 +43,16 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     extra: tuple[str, ...] = ()  # of start-running create-again remove-running unknown
     inside: tuple[str, ...] = ()  # paths of the container to look at beyond the usual ones
     stop_s: int = 1  # time between the stop signal and SIGKILL
+
+
+def load_recipes(path: Path) -> dict[str, Recipe]:
+    """Return the scenes of golden/scenes.toml by name. Raises ValueError, one line."""
+    try:
+        document = tomllib.loads(path.read_text())
+        recipes = msgspec.convert(document["scene"], list[Recipe])
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {recipe.name: recipe for recipe in recipes}
 
 
 class Life:
@@ -87,6 +100,9 @@ class Life:
             events=self.events,
             leftovers=self.leftovers,
             broken=broken,
+            root=self.subject.root,
+            daemon=self.subject.daemon,
+            containerd=self.subject.containerd,
         )
 
     def ask(self, key: str, method: str, template: str, **query: Any) -> Answer:

@@ -281,12 +281,12 @@ class SceneView(MomentView):
     @property
     def daemon(self) -> Process:
         """The process behind the API socket."""
-        return self.known(self.seen.daemon, "nobody was seen listening on the API socket")
+        return self.known(self.scene.daemon, "nobody was seen listening on the API socket")
 
     @property
     def containerd(self) -> Process:
         """The daemon's containerd."""
-        return self.known(self.seen.containerd, "the daemon has no containerd that can be seen")
+        return self.known(self.scene.containerd, "the daemon has no containerd that can be seen")
 
     @staticmethod
     def known(process: Process | None, reason: str) -> Process:

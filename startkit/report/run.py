@@ -1,0 +1,107 @@
+"""One run: what was asked for, what was judged, and what it comes to.
+
+Rule: nothing here knows pytest; the suite's conftest feeds it, and a command line can.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from startkit import __version__
+from startkit.report import result, text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from startkit.judge.clause import Clause
+    from startkit.judge.dialect import Dialect
+    from startkit.observe.evidence import Seen
+
+JUDGED = {"conforms", "expected-difference", "differs", "stale"}
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """A run. `results`: the directory for its files, made when there is something to write."""
+
+    target: str
+    strict: bool
+    results: Path
+    clauses: dict[str, Clause]
+    dialect: Dialect | None = None
+    verdicts: list[dict[str, Any]] = []
+    parts: list[Seen] = []  # evidence, one a worker
+    notes: list[str] = []  # what a reader must know: why a target could not be watched ...
+
+    def note(self, text: str | None) -> None:
+        """Keep a sentence, once."""
+        if text and text not in self.notes:
+            self.notes.append(text)
+
+    def code(self) -> int:
+        """Return 0 as expected, 1 differs or stale, 3 broken or nothing judged."""
+        statuses = {verdict["status"] for verdict in self.verdicts}
+        if "broken" in statuses or not statuses & JUDGED:
+            return 3
+        return 1 if any(self.counts_against(verdict) for verdict in self.verdicts) else 0
+
+    def counts_against(self, verdict: Mapping[str, Any]) -> bool:
+        """Say whether a verdict fails the run: SHOULD does so only when strict."""
+        clause = self.clauses.get(verdict["clause"])
+        lenient = clause is not None and clause.level == "SHOULD" and not self.strict
+        return verdict["status"] == "stale" or (verdict["status"] == "differs" and not lenient)
+
+    def areas(self) -> list[str]:
+        """Return the areas in the article's order, as the clauses come."""
+        return list(dict.fromkeys(name.partition(".")[0] for name in self.clauses))
+
+    def why(self) -> str:
+        """Return why the exit status is 3."""
+        broken = [verdict["clause"] for verdict in self.verdicts if verdict["status"] == "broken"]
+        nothing = "nothing was judged" + "".join(f": {note}" for note in self.notes)
+        return f"broken: {', '.join(broken)}" if broken else nothing
+
+    def summary(self, *, color: bool) -> str:
+        """Return scoreboard and last lines."""
+        seen = result.merge(self.parts)
+        name = seen.target if seen else self.target
+        title = f"{name} judged by {len(self.clauses)} clauses" + (
+            f", dialect {self.dialect.name}" if self.dialect else ", no dialect"
+        )
+        lines = [text.scoreboard(title, self.verdicts, self.areas(), color=color)]
+        lines += self.notes
+        lines.append(f"evidence.json, verdicts.json in {self.results}")
+        lines.append(text.sentence(result.count(self.verdicts), self.code(), self.why()))
+        return "\n".join(lines)
+
+    def write(self) -> None:
+        """Write evidence.json and verdicts.json."""
+        seen = result.merge(self.parts)
+        if seen is None:
+            return
+        result.write(self.results / "evidence.json", seen)
+        result.write(self.results / "verdicts.json", self.document(seen))
+
+    def document(self, seen: Seen) -> result.Result:
+        """Return verdicts.json; verdicts in the order of the clauses."""
+        place = {name: number for number, name in enumerate(self.clauses)}
+        ordered = sorted(self.verdicts, key=lambda one: place.get(one["clause"], len(place)))
+        return result.Result(
+            header=result.Header(
+                target=seen.target,
+                engine=seen.engine,
+                version=seen.version,
+                dialect=self.dialect.name if self.dialect else None,
+                kernel=seen.host.kernel,
+                strict=self.strict,
+                taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                startkit=__version__,
+            ),
+            verdicts=ordered,
+            notes=self.notes,
+            exit=self.code(),
+            counts=result.count(ordered),
+        )

@@ -1,0 +1,78 @@
+"""The scoreboard: one row an area, one column a verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+# best first; the words of design.md, with the colour that a person reads them by
+STATUSES = {
+    "conforms": "green",
+    "not-applicable": "dim",
+    "expected-difference": "cyan",
+    "no-evidence": "yellow",
+    "differs": "red",
+    "stale": "magenta",
+    "broken": "bold red",
+}
+HEADINGS = {"not-applicable": "not\nappl.", "expected-difference": "expected\ndifference"}
+HEADINGS["no-evidence"] = "no\nevidence"
+WIDTH = 100
+
+
+def scoreboard(
+    title: str, verdicts: Sequence[dict[str, Any]], areas: Sequence[str], *, color: bool = False
+) -> str:
+    """Return the table as text; `areas` gives the order of the rows."""
+    from rich.console import Console
+
+    console = Console(width=WIDTH, force_terminal=color, no_color=not color, highlight=False)
+    with console.capture() as capture:
+        console.print(table(title, verdicts, areas))
+    return capture.get()
+
+
+def table(title: str, verdicts: Sequence[dict[str, Any]], areas: Sequence[str]) -> Table:
+    """Return the rows of areas and their sum; columns that nobody needs stay away."""
+    from rich import box
+    from rich.table import Table
+
+    rows = by_area(verdicts)
+    shown = [status for status in STATUSES if any(row[status] for row in rows.values())]
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
+    total: Counter[str] = sum(rows.values(), Counter())
+    made.add_column("area", footer="all")
+    made.add_column("clauses", footer=str(total.total()), justify="right")
+    for status in shown:
+        heading = HEADINGS.get(status, status)
+        made.add_column(heading, footer=str(total[status]), justify="right", style=STATUSES[status])
+    for area in [*areas, *sorted(set(rows) - set(areas))]:
+        if row := rows.get(area):
+            cells = [str(row[status] or "·") for status in shown]
+            made.add_row(area, str(row.total()), *cells)
+    return made
+
+
+def by_area(verdicts: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
+    """Return area -> status -> number."""
+    rows: dict[str, Counter[str]] = {}
+    for verdict in verdicts:
+        area = str(verdict["clause"]).partition(".")[0]
+        rows.setdefault(area, Counter())[str(verdict["status"])] += 1
+    return rows
+
+
+def sentence(counts: dict[str, int], code: int, why: str = "") -> str:
+    """Return the last line: how it went, and what the exit status says."""
+    bad = [
+        f"{counts[status]} {status}"
+        for status in ("differs", "stale", "broken")
+        if counts.get(status)
+    ]
+    said = {0: "as expected", 1: ", ".join(bad) or "not as expected", 3: why or ", ".join(bad)}
+    return f"exit {code}: {said.get(code, why)}"
