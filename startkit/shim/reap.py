@@ -10,7 +10,8 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # signal without enum
 import os
 
-DEFAULT = (_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGXFSZ)
+FIXED = (_signal.SIGKILL, _signal.SIGSTOP)
+ALL = [number for number in range(1, _signal.SIGSYS + 1) if number not in FIXED]
 
 
 def watch_children() -> int:
@@ -46,9 +47,9 @@ def exit_code(status: int) -> int:
 
 
 def reset_signals() -> None:
-    """Give a forked child the dispositions that a fresh program expects."""
+    """Give a forked child the default dispositions: not ours, nor those of who started dockerd."""
     _signal.set_wakeup_fd(-1)
-    for number in DEFAULT:
+    for number in ALL:
         _signal.signal(number, _signal.SIG_DFL)
 
 

@@ -54,7 +54,7 @@ class Runtime:
             [self.name, *argv],
             os.environ,
             file_actions=actions,
-            setsigdef=reap.DEFAULT,
+            setsigdef=reap.ALL,
         )
         return reap.wait(pid)
 

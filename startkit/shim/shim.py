@@ -156,19 +156,27 @@ class Shim:
         while any(stream.wants() for stream in self.streams):
             if not self.turn(GRACE_MS) and self.is_hopeless():
                 break
-        for fifo in self.outputs():
-            pauses = iter(PAUSES_S)
-            while fifo.unread() and fifo.is_linked():
-                time.sleep(next(pauses, PAUSES_S[-1]))
+        pauses = iter(PAUSES_S)
+        while not self.let_go():
+            time.sleep(next(pauses, PAUSES_S[-1]))
 
-    def outputs(self) -> list[Fifo]:
-        """Return the FIFOs that dockerd reads."""
-        return [fifo for name, fifo in self.fifos.items() if name != "stdin"]
+    def let_go(self) -> bool:
+        """Close each FIFO that has been read to its end, or cannot be; tell whether all are."""
+        for name in self.outputs():
+            fifo = self.fifos[name]
+            if not fifo.unread() or not fifo.is_linked():
+                fifo.close()
+                del self.fifos[name]
+        return not self.outputs()
+
+    def outputs(self) -> list[str]:
+        """Return the names of the FIFOs that dockerd reads."""
+        return [name for name in self.fifos if name != "stdin"]
 
     def is_hopeless(self) -> bool:
         """Tell whether waiting longer brings nothing: all is delivered, or nobody can read."""
         return not any(s.pending for s in self.streams) or not any(
-            fifo.is_linked() for fifo in self.outputs()
+            self.fifos[name].is_linked() for name in self.outputs()
         )
 
     def delete(self) -> None:
@@ -190,8 +198,8 @@ START = (
 END = (
     Step("write-exit-status", Shim.write_exit_status, says="exitStatus, 128 + N for a signal"),
     Step("kill-rest", Shim.kill_rest, says="whoever outlived init"),
-    Step("drain", Shim.drain, says="the last bytes reach dockerd"),
-    Step("close-fifos", Shim.close_fifos, says="dockerd sees end of file"),
+    Step("drain", Shim.drain, says="dockerd reads the last bytes, then end of file"),
+    Step("close-fifos", Shim.close_fifos, says="nothing more goes in"),
     Step("delete", Shim.delete, says="the runtime takes the container apart"),
 )
 
