@@ -106,23 +106,38 @@ class RawTerminal:
         console.set_size(self.master, lines, columns)
 
     def copy(self) -> None:
-        """Copy both ways until the container has closed the slave (EIO) and all is read."""
+        """Copy both ways until the container has closed the slave (EIO) and all is read.
+
+        Input is taken only as fast as the pty takes it, or a program that writes while
+        we write would wait for us and we for it.
+        """
         import select
 
-        poll = select.poll()
+        os.set_blocking(self.master, False)
+        poll, pending = select.poll(), b""
         poll.register(self.master, select.POLLIN)
         poll.register(0, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
-                try:
-                    data = os.read(fd, 65536)
-                except OSError:
-                    data = b""
-                if fd == self.master and not data:
+            for fd, events in poll.poll():
+                if fd == 0:
+                    pending = os.read(0, 4096)
+                    poll.unregister(0)  # until this is written; for good at its end
+                elif events & select.POLLOUT:
+                    pending = pending[os.write(self.master, pending) :]
+                    if not pending:
+                        poll.register(0, select.POLLIN)
+                elif not self.show():
                     return
-                if fd == 0 and not data:
-                    poll.unregister(0)
-                write_all(1 if fd == self.master else self.master, data)
+            poll.modify(self.master, select.POLLIN | (select.POLLOUT if pending else 0))
+
+    def show(self) -> bool:
+        """Write what the container said to our stdout; False once it has hung up."""
+        try:
+            data = os.read(self.master, 65536)
+        except OSError:
+            data = b""
+        write_all(1, data)
+        return bool(data)
 
 
 def write_all(fd: int, data: bytes) -> None:
