@@ -116,12 +116,18 @@ class Container:
 
 
 def start_time(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot. Source: proc(5), stat field 22."""
+    """Return when a process started, in clock ticks since boot. Source: proc(5), stat field 22.
+
+    Raises ProcessLookupError where there is none, or only its zombie.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            return int(stat.read().rpartition(b")")[2].split()[19])
+            fields = stat.read().rpartition(b")")[2].split()
     except FileNotFoundError:
-        raise ProcessLookupError(f"no process {pid}") from None
+        fields = [b"X"]
+    if fields[0] in b"ZX":
+        raise ProcessLookupError(f"no process {pid}")
+    return int(fields[19])
 
 
 def found(directory: StateDirectory) -> Container:
