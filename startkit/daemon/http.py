@@ -248,9 +248,8 @@ class Connection:
         return not exchange.hijacked and await self.skip_rest()
 
     async def answer_error(self, exchange: Exchange, error: ApiError) -> None:
-        """Send the error, or where the answer has begun, break it off."""
+        """Send the error; an answer that has begun is broken off by closing without its end."""
         if exchange.answered:
-            self.writer.close()
             return
         with contextlib.suppress(GoneError, ConnectionError):
             body = msgspec.json.encode({"message": error.message}) + b"\n"

@@ -15,6 +15,7 @@ PATHS = st.builds(
 )
 LABELS = st.sampled_from(["", "system_u:object_r:container_file_t:s0:c1,c2"])
 STACKS = st.lists(PATHS, max_size=127)
+PAGES = st.integers(500, PAGE)  # a small page is filled by few layers
 
 
 def branches(mount):
@@ -60,21 +61,21 @@ def test_a_writable_branch_longer_than_the_room_is_refused():
         mount_options("/x" * 2100, [])
 
 
-@given(PATHS, STACKS, st.booleans(), LABELS)
-def test_no_call_has_more_data_than_a_page_holds(rw, ro, dirperm1, label):
-    mount = mount_options(rw, ro, dirperm1=dirperm1, label=label)
-    assert all(len(data) < PAGE for data in (mount.first, *mount.remounts))
+@given(PATHS, STACKS, st.booleans(), LABELS, PAGES)
+def test_no_call_has_more_data_than_a_page_holds(rw, ro, dirperm1, label, page):
+    mount = mount_options(rw, ro, dirperm1=dirperm1, label=label, page=page)
+    assert all(len(data) < page for data in (mount.first, *mount.remounts))
 
 
-@given(PATHS, STACKS, st.booleans(), LABELS)
-def test_every_layer_is_a_branch_once_and_in_order(rw, ro, dirperm1, label):
-    mount = mount_options(rw, ro, dirperm1=dirperm1, label=label)
+@given(PATHS, STACKS, st.booleans(), LABELS, PAGES)
+def test_every_layer_is_a_branch_once_and_in_order(rw, ro, dirperm1, label, page):
+    mount = mount_options(rw, ro, dirperm1=dirperm1, label=label, page=page)
     assert branches(mount) == [f"{rw}=rw", *[f"{layer}=ro+wh" for layer in ro]]
 
 
-@given(PATHS, STACKS)
-def test_a_layer_is_appended_only_when_it_did_not_fit(rw, ro):
-    mount = mount_options(rw, ro)
+@given(PATHS, STACKS, PAGES)
+def test_a_layer_is_appended_only_when_it_did_not_fit(rw, ro, page):
+    mount = mount_options(rw, ro, page=page)
     if mount.remounts:
         first_left_out = mount.remounts[0].removeprefix("append")
-        assert len(mount.first) - len(XINO) - 1 + len(first_left_out) > PAGE - 54
+        assert len(mount.first) - len(XINO) - 1 + len(first_left_out) > page - 54

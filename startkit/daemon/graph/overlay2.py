@@ -143,9 +143,7 @@ class Whiteouts:
 
     def hide(self, parent: int, name: str, path: str, own: set[str]) -> None:
         """Make a character device 0/0, unless the layer itself has something there."""
-        if path in own:
-            return
-        with contextlib.suppress(FileExistsError):  # the same whiteout twice
+        with contextlib.suppress(FileExistsError):
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
 
     def opaque(self, parent: int, path: str, own: set[str]) -> None:
