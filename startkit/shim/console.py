@@ -47,9 +47,10 @@ class ConsoleSocket:
         raise ValueError("the runtime sent no terminal")
 
     def close(self) -> None:
-        """Close the socket and remove its name."""
-        self.listener.close()
-        os.unlink(NAME)
+        """Close the socket and remove its name, once."""
+        if self.listener.fileno() >= 0:
+            self.listener.close()
+            os.unlink(NAME)
 
 
 def resize(master: int, width: int, height: int) -> None:

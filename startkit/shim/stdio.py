@@ -74,6 +74,7 @@ class Terminal:
     def connect(self) -> list[Stream]:
         """Return the streams of the terminal; there is one output, stdout."""
         self.master = master = self.socket.receive()
+        self.close()
         streams = []
         if "stdin" in self.fifos:
             at_end = lambda: console.send_end_of_file(master)  # noqa: E731
@@ -87,5 +88,5 @@ class Terminal:
         console.resize(self.master, width, height)
 
     def close(self) -> None:
-        """Remove the socket."""
+        """Remove the socket, which one terminal came through."""
         self.socket.close()
