@@ -68,9 +68,13 @@ class Connection:
         self.end = time.monotonic() + timeout_s
         self.http = h11.Connection(h11.CLIENT)
         self.socket = socket.socket(socket.AF_UNIX)
-        with self.failing():
-            self.hurry()
-            self.socket.connect(path)
+        try:
+            with self.failing():
+                self.hurry()
+                self.socket.connect(path)
+        except ClientError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Connection:
         return self
@@ -115,7 +119,7 @@ class Connection:
         An engine may answer and close before it has read the whole body; that answer counts.
         """
         with self.failing(), contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.put(request, *())
+            self.put(request)
             for piece in body:
                 self.put(h11.Data(data=piece))
             self.put(h11.EndOfMessage())
@@ -128,15 +132,17 @@ class Connection:
                 if event is not h11.NEED_DATA:
                     return event
                 self.hurry()
-                self.http.receive_data(self.socket.recv(CHUNK))
+                data = self.socket.recv(CHUNK)
+                if not data and self.http.their_state is h11.SEND_RESPONSE:
+                    raise ClientError(f"{self.label}: closed without an answer")
+                self.http.receive_data(data)
 
     def head(self) -> tuple[int, dict[str, str]]:
         """Wait for the status line and the headers; 100 Continue is passed over."""
         event = self.next_event()
         while isinstance(event, h11.InformationalResponse) and event.status_code != 101:
             event = self.next_event()
-        if not isinstance(event, h11.Response | h11.InformationalResponse):
-            raise ClientError(f"{self.label}: closed without an answer")
+        assert isinstance(event, h11.Response | h11.InformationalResponse)
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in event.headers}
         return event.status_code, headers
 

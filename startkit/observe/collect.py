@@ -19,7 +19,7 @@ from startkit.observe.evidence import FORMAT, Host, Process, Scene, Seen
 from startkit.observe.life import IMAGE, Life, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 REQUEST_S = 15.0  # one request, a stop included
 LOAD_S = 60.0  # loading the image
@@ -60,7 +60,7 @@ class Collector:
             taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
 
-    def load_image(self, archive: Iterable[bytes]) -> None:
+    def load_image(self, archive: Iterator[bytes]) -> None:
         """Give the target the image of the scenes, unless it has it. Raises ObserveError."""
         try:
             if self.client.get(f"/images/{IMAGE}/json").status == 200:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from startkit.observe.document import Config
+from startkit.observe.config import Config
 from startkit.observe.evidence import Entry, Moment
 
 if TYPE_CHECKING:
@@ -294,3 +294,7 @@ class SceneView(MomentView):
         if process is None:
             raise NoEvidence(reason)
         return process
+
+    def names(self) -> dict[str, str]:
+        """Return what differs from run to run: placeholder -> text, for the judge to put in."""
+        return {}

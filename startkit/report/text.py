@@ -33,18 +33,19 @@ def scoreboard(
 
     console = Console(width=WIDTH, force_terminal=color, no_color=not color, highlight=False)
     with console.capture() as capture:
-        console.print(table(title, verdicts, areas))
-    return capture.get()
+        console.print(title, style="bold")
+        console.print(table(verdicts, areas))
+    return capture.get().rstrip("\n") + "\n"
 
 
-def table(title: str, verdicts: Sequence[dict[str, Any]], areas: Sequence[str]) -> Table:
+def table(verdicts: Sequence[dict[str, Any]], areas: Sequence[str]) -> Table:
     """Return the rows of areas and their sum; columns that nobody needs stay away."""
     from rich import box
     from rich.table import Table
 
     rows = by_area(verdicts)
     shown = [status for status in STATUSES if any(row[status] for row in rows.values())]
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
+    made = Table(box=box.SIMPLE_HEAD, show_footer=True)
     total: Counter[str] = sum(rows.values(), Counter())
     made.add_column("area", footer="all")
     made.add_column("clauses", footer=str(total.total()), justify="right")

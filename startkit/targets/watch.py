@@ -71,7 +71,7 @@ class Live:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="startkit-")))
         socket = stack.enter_context(self.target.running(root))
         collector = Collector(socket, tag=self.tag)
-        collector.load_image([image.base()[1]])
+        collector.load_image(iter([image.base()[1]]))
         collector.smoke()
         self.seen, self.collector = collector.seen, collector
 

@@ -1,0 +1,239 @@
+"""What the collector makes of engines that hang, lie, or leave strange things on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+
+import msgspec
+import pytest
+
+from startkit.client import Client, ClientError
+from startkit.observe import cgroups, config, disk, fifos, look, procfs
+from startkit.observe.api import Api
+from startkit.observe.collect import Collector, ObserveError, host, identify
+from startkit.observe.evidence import FORMAT, Entry, Moment, Process, Scene, Seen
+from startkit.observe.view import NoEvidence, SceneView
+
+ID = "ab" * 32
+HANG_S = 0.3  # a limit that is really waited for
+
+
+@contextlib.contextmanager
+def engine(tmp_path, answer):
+    """Listen on a socket and give every connection to `answer`, one after the other."""
+    path = str(tmp_path / "api.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as connection:
+                        answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield path
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def never(connection):
+    """Read whatever comes and say nothing until the other side gives up."""
+    while connection.recv(4096):
+        pass
+
+
+def says(data):
+    """Return an engine that gives the same bytes to everybody, and hangs up."""
+
+    def answer(connection):
+        connection.recv(4096)
+        connection.sendall(data)
+
+    return answer
+
+
+def told(body):
+    """Return an HTTP answer with a JSON body."""
+    data = msgspec.json.encode(body)
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + data
+
+
+def subject(api, **more):
+    return look.Subject(api=api, id=ID, root=None, daemon=None, containerd=None, **more)
+
+
+def seen(**more):
+    return Seen(format=FORMAT, target="t", engine="e", version="1", info={}, host=host(), **more)
+
+
+def test_an_engine_that_never_answers_is_given_up_in_time(tmp_path):
+    with (
+        engine(tmp_path, never) as path,
+        pytest.raises(ClientError, match=r"^GET /version on .*: no answer in time$"),
+    ):
+        Client(path, timeout_s=HANG_S).get("/version")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "closed"),
+        (b"220 mail ready\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "not HTTP"),
+    ],
+    ids=["nothing", "not-http", "cut"],
+)
+def test_an_engine_that_does_not_speak_http_costs_one_line(tmp_path, data, reason):
+    with engine(tmp_path, says(data)) as path, pytest.raises(ClientError) as caught:
+        Client(path, timeout_s=5).get("/version")
+
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_whose_version_is_no_object_cannot_be_watched(tmp_path):
+    with (
+        engine(tmp_path, says(told(["20.10"]))) as path,
+        pytest.raises(ObserveError, match="/version"),
+    ):
+        Collector(path)
+
+
+def test_a_socket_that_is_not_there_cannot_be_watched(tmp_path):
+    with pytest.raises(ObserveError, match="No such file or directory"):
+        Collector(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**22 + 1, "1", None, [1]], ids=str)
+def test_a_pid_that_is_none_makes_init_missing(tmp_path, pid):
+    with engine(tmp_path, says(told({"State": {"Pid": pid}}))) as path:
+        moment = look.look(subject(Api(Client(path))))
+
+    assert moment.init is None
+    assert moment.missing["init"] == look.STOPPED
+    assert moment.missing["inside"] == look.STOPPED
+
+
+def test_a_pid_of_somebody_else_gives_no_bundle(tmp_path):
+    with engine(tmp_path, says(told({"State": {"Pid": os.getpid()}}))) as path:
+        moment = look.look(subject(Api(Client(path))))
+
+    assert moment.init.pid == os.getpid()
+    assert moment.config is None
+    assert "config.json" in moment.missing["config"]
+
+
+def test_evidence_survives_its_file():
+    moment = Moment(
+        init=procfs.process(os.getpid()),
+        mounts=procfs.mounts(),
+        inside={"/": disk.entry("/")},
+        missing={"bundle": "why"},
+    )
+    before = seen(scenes={"plain": Scene(name="plain", recipe={}, moments={"running": moment})})
+
+    assert before == msgspec.json.decode(msgspec.json.encode(before), type=Seen)
+
+
+def test_a_view_gives_the_reason_of_what_is_missing():
+    scene = Scene(name="s", recipe={}, moments={"running": Moment(missing={"bundle": "hidden"})})
+
+    with pytest.raises(NoEvidence, match=r"^bundle: hidden$"):
+        _ = SceneView(seen(), scene).bundle
+
+
+def test_a_view_of_a_broken_scene_claims_no_clean_removal():
+    scene = Scene(name="s", recipe={}, broken="hung")
+
+    with pytest.raises(NoEvidence, match="hung"):
+        _ = SceneView(seen(), scene).leftovers
+
+
+def test_what_is_seen_to_be_absent_is_no_missing_evidence():
+    files = {"hostname": Entry(kind="file", mode="0644", uid=0, gid=0, size=1)}
+    scene = Scene(name="s", recipe={}, moments={"running": Moment(container_files=files)})
+
+    assert SceneView(seen(), scene).file("hosts").kind == "absent"
+
+
+def test_the_ends_of_a_fifo_are_told_apart(tmp_path):
+    path = str(tmp_path / "init-stdin")
+    os.mkfifo(path, 0o700)
+    flags = (os.O_PATH, os.O_RDONLY | os.O_NONBLOCK, os.O_WRONLY, os.O_RDWR)
+    descriptors = [os.open(path, flag) for flag in flags]
+
+    rows = fifos.ends({"stdin": path}, {os.getpid(): "daemon"})
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+    assert [row.access for row in rows] == ["handle", "read", "write", "both"]
+    assert {("daemon", "stdin")} == {(row.holder, row.fifo) for row in rows}
+
+
+def test_a_look_inside_never_leaves_the_root(tmp_path):
+    (tmp_path / "hosts").symlink_to("../../../../../etc/passwd")
+    (tmp_path / "etc").symlink_to("/etc")
+
+    found = disk.listing(str(tmp_path), ("/hosts", "/etc/passwd"))
+
+    assert list(found) == ["/hosts"]
+    assert (found["/hosts"].kind, found["/hosts"].text) == ("symlink", None)
+
+
+def test_a_fifo_in_the_way_is_seen_and_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "config.v2.json")
+
+    assert disk.tree(str(tmp_path))["config.v2.json"].kind == "fifo"
+
+
+def test_the_escapes_of_mountinfo_are_undone():
+    line = r"36 35 98:0 /a\040b /mnt/x\134y rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
+    mount = procfs.parse_mount(line)
+
+    assert (mount.root, mount.target, mount.propagation) == ("/a b", "/mnt/x\\y", "master")
+
+
+def test_a_config_of_the_wrong_shape_gives_nothing():
+    odd = config.Config({"mounts": [1, {"destination": 2}], "process": [], "linux": "x"})
+
+    assert odd.mount("/proc").options is None
+    assert (odd.at("/process/env"), odd.namespaces, odd.env) == (None, [], [])
+
+
+def test_the_shim_names_its_bundle_by_argument_or_place(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    nobody = {"pid": 1, "ppid": 0, "comm": "", "exe": "", "pgid": 1, "sid": 1}
+    by_argument = Process(argv=["shim", ID, str(tmp_path)], cwd="/", **nobody)
+    by_place = Process(argv=["shim", "-id", ID], cwd=str(tmp_path), **nobody)
+
+    assert str(tmp_path) == config.find_bundle(by_argument) == config.find_bundle(by_place)
+
+
+def test_the_title_of_a_process_ends_where_its_padding_begins():
+    assert os.getpid() == procfs.process(os.getpid()).pid
+    assert "" not in procfs.process(os.getpid()).argv[-1:]
+
+
+def test_cgroups_that_nobody_made_are_not_found():
+    assert cgroups.find(ID) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "engine_name"),
+    [
+        ({"Version": "20.10.24+dfsg1", "Platform": {"Name": ""}}, ("dockerd", "20.10.24")),
+        ({"Version": "4.3.1", "Components": [{"Name": "Podman Engine"}]}, ("podman", "4.3.1")),
+        ({"Version": "0.1.0", "Platform": {"Name": "startkit"}}, ("startkit", "0.1.0")),
+        ({}, ("dockerd", "unknown")),
+    ],
+    ids=["dockerd", "podman", "startkit", "silent"],
+)
+def test_an_engine_is_known_by_what_it_says_of_itself(version, engine_name):
+    assert engine_name == identify(version)

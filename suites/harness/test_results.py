@@ -1,0 +1,120 @@
+"""What a run comes to: exit status, files, scoreboard."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from startkit.observe.collect import host
+from startkit.observe.evidence import FORMAT, Scene, Seen
+from startkit.report import result, text
+from startkit.report.run import Run
+from startkit.targets.watch import load_evidence
+
+
+def verdict(status, clause="bundle.x"):
+    return {"clause": clause, "status": status}
+
+
+def run(tmp_path, *verdicts, strict=False, level="ARTICLE"):
+    clauses = {"bundle.x": SimpleNamespace(level=level), "io.y": SimpleNamespace(level=level)}
+    return Run(
+        target="t", strict=strict, results=tmp_path, clauses=clauses, verdicts=list(verdicts)
+    )
+
+
+def seen(name, **scenes):
+    made = {key: Scene(name=key, recipe={}, id=value) for key, value in scenes.items()}
+    return Seen(
+        format=FORMAT, target=name, engine=name, version=name, info={}, host=host(), scenes=made
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("conforms", 0),
+        ("expected-difference", 0),
+        ("differs", 1),
+        ("stale", 1),
+        ("broken", 3),
+        ("no-evidence", 3),
+        ("not-applicable", 3),
+    ],
+)
+def test_a_lone_verdict_decides_the_exit_status(tmp_path, status, code):
+    assert code == run(tmp_path, verdict(status)).code()
+
+
+def test_no_verdict_at_all_is_broken(tmp_path):
+    assert run(tmp_path).code() == 3
+
+
+@pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
+def test_a_should_counts_only_when_strict(tmp_path, strict, code):
+    verdicts = verdict("differs"), verdict("conforms", "io.y")
+
+    assert code == run(tmp_path, *verdicts, strict=strict, level="SHOULD").code()
+
+
+def test_broken_outweighs_differs(tmp_path):
+    assert run(tmp_path, verdict("differs"), verdict("broken", "io.y")).code() == 3
+
+
+def test_a_run_writes_what_can_be_read_again(tmp_path):
+    one = run(tmp_path, verdict("differs", "io.y"), verdict("conforms"))
+    one.parts.append(seen("a", plain="1"))
+    one.write()
+
+    written = result.read(tmp_path / "verdicts.json")
+
+    assert [row["clause"] for row in written.verdicts] == ["bundle.x", "io.y"]
+    assert (written.exit, written.counts) == (1, {"conforms": 1, "differs": 1})
+    assert load_evidence(tmp_path) == one.parts[0]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 200], ids=str)
+def test_results_that_were_cut_off_are_refused(tmp_path, cut):
+    one = run(tmp_path, verdict("conforms"))
+    one.parts.append(seen("a"))
+    one.write()
+    path = tmp_path / "verdicts.json"
+    path.write_bytes(path.read_bytes()[: -cut - 1])
+
+    with pytest.raises(ValueError, match=r"verdicts\.json"):
+        result.read(path)
+
+
+def test_results_with_a_verdict_taken_out_are_refused(tmp_path):
+    one = run(tmp_path, verdict("conforms"), verdict("differs", "io.y"))
+    one.parts.append(seen("a"))
+    document = one.document(one.parts[0])
+    document.verdicts.pop()
+    result.write(tmp_path / "verdicts.json", document)
+
+    with pytest.raises(ValueError, match="counts"):
+        result.read(tmp_path / "verdicts.json")
+
+
+def test_evidence_of_another_format_is_refused(tmp_path):
+    (tmp_path / "evidence.json").write_text('{"format": 99}')
+
+    with pytest.raises(ValueError, match=r"evidence\.json"):
+        load_evidence(tmp_path)
+
+
+def test_the_evidence_of_workers_becomes_one():
+    merged = result.merge([seen("a", plain="1"), seen("a", tty="2")])
+
+    assert {name: one.id for name, one in merged.scenes.items()} == {"plain": "1", "tty": "2"}
+
+
+def test_a_scoreboard_has_a_row_an_area_in_the_order_of_the_clauses():
+    verdicts = [verdict("conforms", "io.y"), verdict("differs"), verdict("conforms", "bundle.z")]
+    rows = text.scoreboard("T", verdicts, ["io", "bundle"]).splitlines()
+    words = [row.split() for row in rows if row.strip()]
+
+    assert words[0] == ["T"]
+    assert words[3:5] == [["io", "1", "1", "·"], ["bundle", "2", "1", "1"]]
+    assert words[-1] == ["all", "3", "2", "1"]
