@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NAME = "startkit/base:latest"
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's word -> the image format's
 CREATED = "2017-06-25T00:00:00Z"  # the article's day
 MTIME = 1498348800
 BUSYBOX = ("/usr/bin/busybox", "/bin/busybox")
@@ -167,11 +168,9 @@ def libraries(program: str) -> list[str]:
 
 def config(diff_ids: list[str]) -> bytes:
     """Return the image's configuration document."""
-    from startkit.daemon.images.model import architecture
-
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     document = {
-        "architecture": architecture(),
+        "architecture": MACHINES.get(os.uname().machine, os.uname().machine),
         "config": {"Cmd": ["/bin/sh"], "Env": [path]},
         "created": CREATED,
         "history": [
