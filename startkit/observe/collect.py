@@ -32,8 +32,8 @@ class ObserveError(Exception):
 class Collector:
     """Watches one target. `tag` makes the names of its containers unique among workers."""
 
-    def __init__(self, socket_path: str, *, tag: str = "") -> None:
-        self.client = Client(socket_path, timeout_s=REQUEST_S)
+    def __init__(self, socket_path: str, *, tag: str = "", timeout_s: float = REQUEST_S) -> None:
+        self.client = Client(socket_path, timeout_s=timeout_s)
         self.api = Api(self.client)
         self.tag = tag or str(os.getpid())
         self.seen = self.introduce()

@@ -15,6 +15,7 @@ from startkit.observe import cgroups, config, disk, fifos, look, procfs
 from startkit.observe.api import Api
 from startkit.observe.collect import Collector, ObserveError, host, identify
 from startkit.observe.evidence import FORMAT, Entry, Moment, Process, Scene, Seen
+from startkit.observe.life import Recipe
 from startkit.observe.view import NoEvidence, SceneView
 
 ID = "ab" * 32
@@ -54,6 +55,17 @@ def says(data):
     def answer(connection):
         connection.recv(4096)
         connection.sendall(data)
+
+    return answer
+
+
+def scripted(answers):
+    """Return an engine that knows some requests (`POST /x` -> body) and hangs at all others."""
+
+    def answer(connection):
+        method, target = (*connection.recv(65536).decode().split(), "", "")[:2]
+        known = answers.get(f"{method} {target.partition('?')[0]}")
+        never(connection) if known is None else connection.sendall(known)
 
     return answer
 
@@ -104,6 +116,34 @@ def test_an_engine_whose_version_is_no_object_cannot_be_watched(tmp_path):
         pytest.raises(ObserveError, match="/version"),
     ):
         Collector(path)
+
+
+START = f"POST /containers/{ID}/start"
+KNOWN = {
+    "GET /version": {"Version": "1"},
+    "GET /info": {},
+    "POST /containers/create": {"Id": ID},
+    "GET /containers/json": [],
+    f"GET /containers/{ID}/json": {"State": {"Pid": 0}},
+    START: {},
+    f"DELETE /containers/{ID}": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("hangs", "request_named"),
+    [(START, "start on"), (f"DELETE /containers/{ID}", "DELETE"), ("GET /events", "/events")],
+    ids=["start", "remove", "events"],
+)
+def test_an_engine_that_hangs_breaks_the_scene_and_not_the_run(tmp_path, hangs, request_named):
+    answers = {name: told(body) for name, body in KNOWN.items() if name != hangs}
+    with engine(tmp_path, scripted(answers)) as path:
+        scene = Collector(path, timeout_s=HANG_S).scene(Recipe(name="plain"))
+
+    assert request_named in scene.broken
+    assert "no answer in time" in scene.broken
+    with pytest.raises(NoEvidence, match="no answer in time"):
+        _ = SceneView(seen(), scene).leftovers
 
 
 def test_a_socket_that_is_not_there_cannot_be_watched(tmp_path):
