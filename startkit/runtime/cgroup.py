@@ -75,7 +75,7 @@ def find_cgroups(cgroups_path: str, container_id: str) -> Cgroups:
     An absolute `cgroupsPath` starts at the hierarchy's root, any other at the runtime's
     own cgroup. `..` never leads out of either.
     """
-    inner = os.path.normpath("/" + (cgroups_path or container_id))
+    inner = paths.clean(cgroups_path or container_id)
     own = {} if cgroups_path.startswith("/") else own_cgroups()
     mountpoints = read_hierarchies()
     directories = {

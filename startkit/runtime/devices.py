@@ -35,7 +35,7 @@ def make_devices(root: int, wanted: list[dict[str, Any]], *, bound: bool) -> Non
 
     `bound`: in a user namespace nodes cannot be made, so the host's are bound there.
     """
-    named = {os.path.normpath(entry["path"]): entry for entry in wanted}
+    named = {paths.clean(entry["path"]): entry for entry in wanted}
     for name, (major, minor) in DEFAULT.items():
         entry = {"path": f"/dev/{name}", "type": "c", "major": major, "minor": minor}
         named.setdefault(f"/dev/{name}", entry)

@@ -80,7 +80,7 @@ class Mount:
     """One entry of `mounts`, understood: flags for mount(2), propagation, data text."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
-        self.target = os.path.normpath("/" + entry["destination"])
+        self.target = paths.clean(entry["destination"])
         self.source: str = entry.get("source") or entry.get("type") or "none"
         self.flags, self.propagation, data = parse_options(entry.get("options") or [])
         self.data = ",".join(data)
@@ -135,11 +135,27 @@ def target_fd(root: int, target: str, *, directory: bool) -> int:
 
 
 def mount_new(root: int, mount: Mount) -> None:
-    """Mount a new instance of a file system."""
+    """Mount a new instance of a file system; a tmpfs takes over the mode of what it covers."""
+    flags, data = mount.flags, mount.data
+    if mount.fstype == "tmpfs":
+        flags &= ~kernel.MS_RDONLY
+        mode = existing_mode(root, mount.target)
+        if mode is not None and "mode=" not in data:
+            data = f"{data},mode={mode:o}".lstrip(",")
     fd = target_fd(root, mount.target, directory=True)
-    flags = mount.flags & ~kernel.MS_RDONLY if mount.fstype == "tmpfs" else mount.flags
-    kernel.mount(mount.source, paths.proc_path(fd), mount.fstype, flags, mount.data or None)
+    kernel.mount(mount.source, paths.proc_path(fd), mount.fstype, flags, data or None)
     os.close(fd)
+
+
+def existing_mode(root: int, target: str) -> int | None:
+    """Return the permission bits of a directory of the image, None where there is none."""
+    try:
+        fd = paths.open_inside(root, target)
+    except OSError:
+        return None
+    mode = os.fstat(fd).st_mode & 0o7777
+    os.close(fd)
+    return mode
 
 
 def bind(root: int, mount: Mount, source: str) -> None:

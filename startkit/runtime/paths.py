@@ -18,6 +18,11 @@ MAX_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 EAGAIN = 11
 
 
+def clean(path: str) -> str:
+    """Return a path as seen from its root: absolute, without `.`, `..` and doubled slashes."""
+    return os.path.normpath("/" + path.lstrip("/"))
+
+
 def open_inside(root: int, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
     """Open `path` inside the directory `root`. Raises OSError as open(2) does."""
     for _ in range(100):
@@ -74,7 +79,7 @@ def make_inside(root: int, path: str, *, directory: bool) -> int:
 
 def deepest_parent(root: int, path: str) -> tuple[int, str, str]:
     """Return the deepest directory of `path` that exists, the name missing in it, and the rest."""
-    names = [name for name in os.path.normpath("/" + path).split("/") if name]
+    names = [name for name in clean(path).split("/") if name]
     parent = open_inside(root, "/", os.O_PATH | os.O_DIRECTORY)
     for index, name in enumerate(names):
         try:

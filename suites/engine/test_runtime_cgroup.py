@@ -1,0 +1,180 @@
+"""Control groups: where the process stands, what limits it, on v1, hybrid and v2 hosts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from startkit.runtime import cgroup, devicefilter, resources
+from startkit.runtime.text import ContainerError
+
+ROOT = Path("/sys/fs/cgroup")
+PARENT = f"startkit-tests-{os.getpid()}"
+needs_v1 = pytest.mark.skipif(not (ROOT / "memory").is_dir(), reason="this host has no cgroup v1")
+
+
+def test_the_process_is_in_its_cgroup_in_every_hierarchy(bundle):
+    seen = bundle.shell("cat /proc/self/cgroup").split()
+
+    assert {line.split(":", 2)[2] for line in seen} == {f"/{PARENT}/{bundle.id}"}
+
+
+@needs_v1
+def test_limits_are_written_to_v1(bundle):
+    bundle.config["linux"]["resources"] |= {
+        "memory": {"limit": 64 << 20, "swap": 128 << 20},
+        "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0"},
+        "pids": {"limit": 77},
+    }
+    bundle.create("sleep", "100")
+
+    def read(controller, name):
+        return (ROOT / controller / PARENT / bundle.id / name).read_text().strip()
+
+    assert read("memory", "memory.limit_in_bytes") == str(64 << 20)
+    assert read("memory", "memory.memsw.limit_in_bytes") == str(128 << 20)
+    assert read("cpu", "cpu.shares") == "512"
+    assert read("cpu", "cpu.cfs_quota_us") == "50000"
+    assert read("cpuset", "cpuset.cpus") == "0"
+    assert read("pids", "pids.max") == "77"
+
+
+@needs_v1
+def test_a_limit_that_the_kernel_refuses_is_named_and_nothing_is_left(bundle):
+    bundle.config["linux"]["resources"]["cpu"] = {"cpus": "4095"}
+    done = bundle.run("true")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "config.json /linux/resources/cpuset: writing 4095 to cpuset.cpus"
+    )
+    assert os.listdir(bundle.root) == []
+    assert not (ROOT / "cpuset" / PARENT / bundle.id).exists()
+
+
+def test_a_device_that_is_not_allowed_cannot_be_opened(bundle):
+    bundle.config["linux"]["devices"] = [
+        {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}
+    ]
+    bundle.config["process"]["capabilities"] |= {
+        kind: ["CAP_SYSLOG"] for kind in ("bounding", "effective", "permitted")}  # fmt: skip
+    denied = bundle.shell("cat /dev/kmsg 2>&1 | head -1; cat /dev/null && echo fine")
+    bundle.config["linux"]["resources"]["devices"].append(
+        {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rw"}
+    )
+
+    assert denied == "cat: can't open '/dev/kmsg': Operation not permitted\nfine\n"
+    assert bundle.shell("head -c 0 /dev/kmsg && echo fine") == "fine\n"
+
+
+def test_dots_in_a_cgroups_path_do_not_leave_the_hierarchy():
+    found = cgroup.find_cgroups("/../../a/../b", "x")
+
+    assert {os.path.relpath(d, found.mountpoints[n]) for n, d in found.directories.items()} == {"b"}
+
+
+def test_a_relative_cgroups_path_starts_at_our_own(bundle):
+    bundle.config["linux"]["cgroupsPath"] = f"{PARENT}/{bundle.id}"
+    own = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().split())
+    seen = dict(line.split(":", 2)[1:] for line in bundle.shell("cat /proc/self/cgroup").split())
+
+    inner = f"/{PARENT}/{bundle.id}"
+    assert seen == {name: path.rstrip("/") + inner for name, path in own.items()}
+
+
+def test_a_cgroup_with_processes_in_it_is_refused(bundle):
+    bundle.create("sleep", "100")
+    done = bundle.call("create", "--bundle", str(bundle.path), bundle.id + "-second")
+
+    assert done.returncode == 1
+    assert done.stderr.endswith("is in use\n")
+    assert bundle.state()["status"] == "created"
+
+
+def test_a_cgroup_namespace_starts_at_the_containers_cgroup(bundle):
+    bundle.config["linux"]["namespaces"].append({"type": "cgroup"})
+    seen = bundle.shell("cat /proc/self/cgroup; ls /sys/fs/cgroup").split()
+
+    assert {line.split(":", 2)[2] for line in seen if ":" in line} == {"/"}
+
+
+@needs_v1
+def test_the_cgroup_mount_shows_the_containers_own(bundle):
+    seen = bundle.shell(
+        "cat /sys/fs/cgroup/pids/cgroup.procs; mkdir /sys/fs/cgroup/pids/x 2>&- || echo refused"
+    )
+
+    assert seen.split()[0] == "1"
+    assert seen.split()[-1] == "refused"
+
+
+def test_a_host_with_the_unified_hierarchy_alone(bundle):
+    # The suite's own mount namespace shows cgroup v2 where it is on such a host.
+    bundle.config["linux"]["namespaces"].append({"type": "cgroup"})
+    bundle.config["linux"]["devices"] = [
+        {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}
+    ]
+    bundle.config["process"]["args"] = [
+        "sh", "-c", ("cat /proc/self/cgroup | grep ^0; grep -c cgroup2 /proc/mounts;"
+                     "cat /dev/kmsg 2>&1 | head -1; head -c 2 /dev/zero | wc -c")]  # fmt: skip
+    bundle.call("list")  # writes config.json
+    command = f"{sys.executable} -I -m startkit.runtime --root {bundle.root} run -b . {bundle.id}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"mount -t cgroup2 x /sys/fs/cgroup && {command}"],
+        capture_output=True, text=True, timeout=30, cwd=bundle.path, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "0::/", "1", "cat: can't open '/dev/kmsg': Operation not permitted", "2"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "settings"),
+    [
+        ({"memory": {"limit": 10, "swap": 30}}, {"memory.max": "10", "memory.swap.max": "20"}),
+        ({"memory": {"limit": -1}}, {"memory.max": "max"}),
+        ({"memory": {"limit": 0}, "cpu": {"shares": 0}, "pids": {"limit": 0}}, {}),
+        ({"cpu": {"shares": 1024}}, {"cpu.weight": "39"}),
+        ({"cpu": {"shares": 2}}, {"cpu.weight": "1"}),
+        ({"cpu": {"shares": 262144}}, {"cpu.weight": "10000"}),
+        ({"cpu": {"quota": 50000}}, {"cpu.max": "50000 100000"}),
+        ({"cpu": {"quota": -1, "period": 5000}}, {"cpu.max": "max 5000"}),
+        ({"pids": {"limit": -1}}, {"pids.max": "max"}),
+        ({"blockIO": {"weight": 1000}}, {"io.weight": "default 10000"}),
+        ({"unified": {"memory.high": "1"}}, {"memory.high": "1"}),
+    ],
+)
+def test_limits_are_converted_for_v2(wanted, settings):
+    assert {name: text for _, name, text in resources.v2_settings(wanted)} == settings
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"memory": {"limit": 10, "swap": 5}}, "memory/swap: must not be below limit"),
+        ({"memory": {"swappiness": 5}}, "memory/swappiness: cgroup v2 has no such limit"),
+        ({"unified": {"../x.y": "1"}}, "unified/../x.y: is no file name"),
+    ],
+)
+def test_what_v2_cannot_do_is_refused(wanted, words):
+    with pytest.raises(ContainerError, match=words.replace(".", r"\.")):
+        resources.v2_settings(wanted)
+
+
+def test_device_rules_in_v1s_words():
+    rules = [{"allow": False}, {"allow": True, "type": "c", "major": 1, "minor": -1, "access": "r"}]
+    found = resources.v1_device_rules({"devices": rules})
+
+    assert found[:3] == [("devices.deny", "a"), ("devices.deny", "a"), ("devices.allow", "c 1:* r")]
+
+
+def test_each_device_rule_is_a_block_that_ends_the_program():
+    code = devicefilter.program([{"allow": True, "type": "c", "major": 1, "minor": 3}], ())
+
+    assert len(code) % 8 == 0
+    assert code.count(devicefilter.instruction(devicefilter.EXIT)) == 2
