@@ -69,7 +69,11 @@ def parse_mounts(entries: list[dict[str, Any]]) -> list[mounts.Mount]:
 
 def create(creation: Creation) -> state.Container:
     """Create a container. Raises ContainerError, with everything undone."""
-    steps.run(CREATE, creation)
+    try:
+        steps.run(CREATE, creation)
+    finally:
+        if creation.console is not None:
+            creation.console.close()  # init has its own copy
     return creation.container
 
 
@@ -107,8 +111,6 @@ def check_terminal(creation: Creation) -> None:
 
 def remove_state(creation: Creation) -> None:
     """Undo `make_state`."""
-    if creation.console is not None:
-        creation.console.close()
     creation.container.remove()
 
 
@@ -154,10 +156,10 @@ def accompany_init(creation: Creation) -> None:
 
     Raises ContainerError with init's own words.
     """
-    if creation.bundle.linux.get("uidMappings"):
-        namespaces.map_ids(creation.pid, creation.bundle.linux)
-        os.write(creation.down[1], b"mapped")
-    with open(creation.up[0], encoding="utf-8") as lines:
+    with open(creation.up[0], encoding="utf-8") as lines, open(creation.down[1], "wb", 0) as down:
+        if creation.bundle.linux.get("uidMappings"):
+            namespaces.map_ids(creation.pid, creation.bundle.linux)
+            down.write(b"mapped")
         for line in lines:
             message = parse_json(line)
             if "error" in message:
@@ -166,6 +168,7 @@ def accompany_init(creation: Creation) -> None:
                 creation.log.warning(message["warning"])
             if "hooks" in message:
                 run_runtime_hooks(creation)
+                down.write(b"hooked")
             if "ready" in message:
                 return
     raise ContainerError("init died before it was ready")
@@ -177,7 +180,6 @@ def run_runtime_hooks(creation: Creation) -> None:
 
     for kind, found in creation.runtime_hooks():
         hooks.run_hooks(kind, found, creation.container.describe("creating"))
-    os.write(creation.down[1], b"hooked")
 
 
 def write_pid_file(creation: Creation) -> None:

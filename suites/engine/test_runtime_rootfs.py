@@ -170,13 +170,15 @@ def test_a_mount_that_hides_a_part_of_proc_is_refused(bundle, target):
     assert "is inside /proc" in done.stderr
 
 
-def test_a_planted_null_device_masks_nothing(bundle):
-    # A /dev of the image with a file for null: what masks a path would be readable again.
-    bundle.config["mounts"] = [m for m in bundle.config["mounts"] if m["destination"] != "/dev"]
-    bundle.config["mounts"] = [
-        m for m in bundle.config["mounts"] if "/dev/" not in m["destination"]
-    ]
-    (bundle.rootfs / "dev/null").write_text("planted")
+@pytest.mark.parametrize("source", ["image", "bind"])
+def test_a_planted_null_device_masks_nothing(bundle, tmp_path, source):
+    # A file where the null device belongs: what is written to a masked path could be read back.
+    dev = bundle.rootfs / "dev" if source == "image" else tmp_path / "dev"
+    dev.mkdir(exist_ok=True)
+    (dev / "null").write_text("planted")
+    mounts = [m for m in bundle.config["mounts"] if not m["destination"].startswith("/dev")]
+    bind = {"destination": "/dev", "type": "bind", "source": str(dev), "options": ["bind"]}
+    bundle.config["mounts"] = mounts + [bind] * (source == "bind")
     done = bundle.run("true")
 
     assert done.returncode == 1
