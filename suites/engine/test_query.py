@@ -56,3 +56,13 @@ def test_filters_come_as_lists_or_as_maps(text, value):
 def test_other_filters_are_a_400(text):
     with pytest.raises(BadParameter, match="invalid filters"):
         Query(f"filters={quote(text)}").filters()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("flag", "perhaps"), ("number", "many"), ("number", "1.5"), ("number", "9" * 30),
+     ("moment", "yesterday"), ("moment", "0001-01-01"), ("moment", "1e9"), ("moment", "9" * 400)],
+)  # fmt: skip
+def test_other_values_are_a_400_that_names_the_parameter(kind, text):
+    with pytest.raises(BadParameter, match="for key: "):
+        getattr(Query(f"key={text}"), kind)("key")
