@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _frozen_importlib import BuiltinImporter
 
 from startkit import kernel, steps
 from startkit.runtime import caps, cgroup, devices, mounts, namespaces, process, rootfs, signals
@@ -197,7 +198,7 @@ def enter_root(init: Init) -> None:
     for name in sets.unavailable:
         init.creation.tell({"warning": f"capability {name} is not available, it is left out"})
     sys.path.clear()
-    sys.meta_path.clear()
+    sys.meta_path[:] = [BuiltinImporter]  # finds no files
     sys.path_hooks.clear()
     rootfs.enter(init.root, pivot=init.creation.pivot)
     os.close(init.root)

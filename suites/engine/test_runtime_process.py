@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 import struct
@@ -12,6 +13,9 @@ import termios
 from pathlib import Path
 
 import pytest
+
+from startkit import steps
+from startkit.runtime import cli, init
 
 CHOWN_AND_KILL = 1 << 0 | 1 << 5
 
@@ -263,15 +267,19 @@ def test_terminal_and_console_socket_go_together(bundle, terminal, flags):
 
 
 def test_nothing_is_imported_from_the_container(bundle):
-    # An image brings a Python library where the host's lies; none of it may run as root.
+    # An image brings a module where the host's library lies; a step of init asks for it.
     library = bundle.rootfs / os.path.dirname(os.__file__).lstrip("/")
     library.mkdir(parents=True)
-    for name in ("json", "signal", "traceback", "linecache", "resource", "hooks"):
-        (library / f"{name}.py").write_text("open('/pwned', 'w')\n")
-    bundle.config["process"]["args"] = ["nope"]
-    bundle.run()
-    bundle.run("true")
+    (library / "hostile.py").write_text("open('/pwned', 'w')\n")
+    (bundle.path / "config.json").write_text(json.dumps(bundle.config))
+    pid = os.fork()
+    if pid == 0:
+        init.INIT = (*init.INIT, steps.Step("import", lambda _: __import__("hostile")))
+        os._exit(cli.main(["--root", str(bundle.root), "--log", str(bundle.path / "log"),
+                           "create", "--bundle", str(bundle.path), bundle.id]))  # fmt: skip
 
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    assert "No module named 'hostile'" in (bundle.path / "log").read_text()
     assert not (bundle.rootfs / "pwned").exists()
 
 
