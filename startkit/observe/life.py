@@ -6,6 +6,7 @@ down as `broken`; it never stops the run.
 
 from __future__ import annotations
 
+import os
 import time
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -26,22 +27,25 @@ READY_S = 10.0  # until the program has written its `ready` text
 SCENE_S = 60.0  # one scene; pytest's own limit is twice that
 IMAGE = "startkit/base:latest"
 UNKNOWN = "0" * 64
+EDITED = "edited\n"
 
 
 class SceneTimeoutError(Exception):
     """A scene took longer than SCENE_S."""
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One scene of golden/scenes.toml: how a container is made and how far its life goes."""
 
     name: str
+    says: str = ""
     create: dict[str, Any] = {}  # body of POST /containers/create
     moments: tuple[str, ...] = ("created", "running")
     ready: str | None = None  # text in the log that says that the program is there
     exits: bool = False  # the program ends by itself
     extra: tuple[str, ...] = ()  # of start-running create-again remove-running unknown
     inside: tuple[str, ...] = ()  # paths of the container to look at beyond the usual ones
+    edits: tuple[str, ...] = ()  # files of its directory that are overwritten while it is stopped
     stop_s: int = 1  # time between the stop signal and SIGKILL
 
 
@@ -137,6 +141,7 @@ class Life:
         if not started or self.recipe.exits or {"stopped", "again"} & wanted:
             self.stop(by_itself=self.recipe.exits or not started)
             self.look("stopped")
+        self.edit()
         if "again" in wanted and self.start("start-again"):
             self.look("again")
 
@@ -154,6 +159,15 @@ class Life:
         if not by_itself:
             self.ask("stop", "POST", "/containers/{id}/stop", t=self.recipe.stop_s)
         self.ask("wait", "POST", "/containers/{id}/wait")
+
+    def edit(self) -> None:
+        """Overwrite what the scene names in the container's directory, where it is a file."""
+        directory = os.path.join(self.subject.root or "", "containers", self.subject.id)
+        for name in self.recipe.edits:
+            path = os.path.join(directory, name)
+            if os.path.isfile(path):
+                with open(path, "w") as file:
+                    file.write(EDITED)
 
     def requests_to_a_running_one(self) -> None:
         """Ask what the scene wants refused while the container runs."""

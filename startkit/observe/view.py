@@ -6,6 +6,7 @@ the reason; where it was seen that a thing is not there, the thing is `absent` o
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from startkit.observe.config import Config
@@ -296,5 +297,22 @@ class SceneView(MomentView):
         return process
 
     def names(self) -> dict[str, str]:
-        """Return what differs from run to run: placeholder -> text, for the judge to put in."""
-        return {}
+        """Return what differs from run to run: token of golden/README.md -> text seen here."""
+        found = {
+            "<ID>": self.scene.id,
+            "<ID12>": self.scene.id[:12],
+            "<ROOT>": self.scene.root,
+            "<RUN>": exec_root(self.scene.daemon),
+            "<ROOTFS>": next((at.rootfs for at in self.scene.moments.values() if at.rootfs), None),
+        }
+        return {token: text for token, text in found.items() if text}
+
+
+def exec_root(daemon: Process | None) -> str:
+    """Return the daemon's --exec-root, real path; without the option dockerd's default."""
+    words = daemon.argv if daemon else []
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        name, _, same = word.partition("=")
+        if name == "--exec-root":
+            return os.path.realpath(same or value)
+    return "/run/docker"

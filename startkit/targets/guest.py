@@ -18,7 +18,8 @@ from startkit.targets.target import Socket
 if TYPE_CHECKING:
     from startkit.targets.target import Target
 
-PARENT = "docker"  # the cgroup that every engine makes for its containers and none removes
+# cgroups that engines make for their containers, of themselves or for a scene, and never remove
+PARENTS = ("docker", "startkit-suite")
 
 
 class Guest:
@@ -47,5 +48,6 @@ class Guest:
 
 
 def parents() -> list[str]:
-    """Return where the cgroup parent stands or would stand in each hierarchy."""
-    return [os.path.join(top, PARENT) for top in cgroups.hierarchies().values()]
+    """Return where the cgroup parents stand or would stand in each hierarchy."""
+    tops = cgroups.hierarchies().values()
+    return [os.path.join(top, parent) for top in tops for parent in PARENTS]
