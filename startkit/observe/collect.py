@@ -141,8 +141,5 @@ def find_containerd(daemon: Process | None) -> Process | None:
         child = procfs.process(pid)
         if child and "containerd" in " ".join([child.comm, *child.argv[:1]]):
             return child
-    for word, value in zip(daemon.argv, [*daemon.argv[1:], ""], strict=True):
-        path = word.partition("=")[2] if "=" in word else value
-        if word.startswith("--containerd"):
-            return find_daemon(path)
-    return None
+    elsewhere = procfs.option(daemon.argv, "--containerd")
+    return find_daemon(elsewhere) if elsewhere else None

@@ -137,6 +137,15 @@ def hostname(pid: int) -> str | None:
     return found[0] if found else None
 
 
+def option(argv: list[str], name: str) -> str | None:
+    """Return the value of a command line's option, written `NAME VALUE` or `NAME=VALUE`."""
+    for place, word in enumerate(argv):
+        key, equals, value = word.partition("=")
+        if key == name:
+            return value if equals else "".join(argv[place + 1 : place + 2])
+    return None
+
+
 def pids() -> Iterator[int]:
     """Yield every pid there is."""
     yield from (int(name) for name in os.listdir("/proc") if name.isdigit())

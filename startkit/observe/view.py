@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from startkit.observe import procfs
 from startkit.observe.config import Config
 from startkit.observe.evidence import Entry, Moment
 
@@ -310,9 +311,5 @@ class SceneView(MomentView):
 
 def exec_root(daemon: Process | None) -> str:
     """Return the daemon's --exec-root, real path; without the option dockerd's default."""
-    words = daemon.argv if daemon else []
-    for word, value in zip(words, [*words[1:], ""], strict=True):
-        name, _, same = word.partition("=")
-        if name == "--exec-root":
-            return os.path.realpath(same or value)
-    return "/run/docker"
+    told = procfs.option(daemon.argv if daemon else [], "--exec-root")
+    return os.path.realpath(told) if told else "/run/docker"
