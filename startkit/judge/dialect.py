@@ -1,0 +1,104 @@
+"""A dialect: what a known engine does otherwise, entry by entry, with the reason.
+
+Rule: a MUST is excused by nothing but a `[[defect]]` that links to the engine's own
+issue; ARTICLE and SHOULD by a `[[difference]]` that says what is seen instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from startkit.judge import golden
+from startkit.judge.golden import GoldenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from startkit.judge.clause import Clause
+    from startkit.judge.verdict import Verdict
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is seen instead of a clause's value, with tokens."""
+
+    clause: str
+    seen: Any
+    reason: str
+    since: str = ""  # the version that brought it
+    evidence: str = ""  # where that can be read or looked at
+    link: str = ""  # the engine's own issue; a defect's duty
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """golden/dialects/NAME.toml."""
+
+    format: int
+    name: str
+    engine: str  # what the target calls itself: dockerd podman startkit
+    version: str  # the first version that it speaks for
+    difference: list[Entry] = []
+    defect: list[Entry] = []
+
+    def entry(self, clause: str) -> Entry | None:
+        """Return the entry of a clause."""
+        found = [one for one in (*self.difference, *self.defect) if one.clause == clause]
+        return found[0] if found else None
+
+
+def load_dialect(path: Path) -> Dialect:
+    """Return one dialect. Raises GoldenError."""
+    dialect = golden.read(path, Dialect)
+    if dialect.name != path.stem:
+        raise GoldenError(path, "name", f"{dialect.name} is not the file's", "name both alike")
+    seen: set[str] = set()
+    for one in (*dialect.difference, *dialect.defect):
+        if one.clause in seen:
+            raise GoldenError(path, one.clause, "two entries", "keep one")
+        seen.add(one.clause)
+        if not one.reason.strip():
+            raise GoldenError(path, one.clause, "no reason", "say why the engine does so")
+    return dialect
+
+
+def load_dialects(directory: Path) -> dict[str, Dialect]:
+    """Return the dialects of golden/ by name. Raises GoldenError."""
+    paths = sorted((directory / "dialects").glob("*.toml"))
+    return {path.stem: load_dialect(path) for path in paths}
+
+
+def choose(directory: Path, engine: str, version: str) -> Dialect | None:
+    """Return the engine's youngest dialect that is not younger than the version, or None."""
+    own = [one for one in load_dialects(directory).values() if one.engine == engine]
+    fitting = [one for one in own if numbers(one.version) <= numbers(version)]
+    return max(fitting, key=lambda one: numbers(one.version), default=None)
+
+
+def numbers(version: str) -> list[int]:
+    """Return `20.10.24+dfsg1` as [20, 10, 24]."""
+    words = version.partition("+")[0].partition("-")[0].split(".")
+    return [int(word) for word in words if word.isdigit()]
+
+
+def check(dialect: Dialect, clauses: Mapping[str, Clause], path: Path) -> None:
+    """Make sure that entries fit the clauses they name. Raises GoldenError."""
+    for one in (*dialect.difference, *dialect.defect):
+        clause = clauses.get(one.clause)
+        if clause is None:
+            raise GoldenError(path, one.clause, "no such clause", "mend the id or drop the entry")
+        if clause.level == "MUST" and one in dialect.difference:
+            todo = "make it a [[defect]] with a link"
+            raise GoldenError(path, one.clause, "no dialect excuses a MUST", todo)
+        if clause.level != "MUST" and one in dialect.defect:
+            raise GoldenError(path, one.clause, "not a MUST", "make it a [[difference]]")
+        if one in dialect.defect and not one.link.startswith("https://"):
+            raise GoldenError(path, one.clause, "a defect without a link", "link the issue")
+
+
+def unused(dialect: Dialect | None, verdicts: Iterable[Verdict]) -> list[str]:
+    """Return the clauses whose entries explained nothing, though the clause had its verdict."""
+    entries = {one.clause for one in (*dialect.difference, *dialect.defect)} if dialect else set()
+    idle = {"conforms", "not-applicable", "differs"}
+    return sorted(one.clause for one in verdicts if one.clause in entries and one.status in idle)

@@ -1,0 +1,38 @@
+"""What a clause needs of host and engine before it says anything.
+
+Rule: an unmet need is the verdict `not-applicable` with its reason, never a failure
+of the engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from startkit.judge.clause import Clause
+    from startkit.observe.evidence import Seen
+
+# word -> (is it met?, what is said when it is not)
+NEEDS: dict[str, tuple[Callable[[Seen], bool], str]] = {
+    "aufs": (lambda seen: seen.info.get("Driver") == "aufs", "the layers are not in aufs"),
+    "overlay2": (
+        lambda seen: seen.info.get("Driver") == "overlay2",
+        "the layers are not in overlay2",
+    ),
+    "cgroup-v1": (lambda seen: seen.host.cgroup != "v2", "the host has no cgroup v1"),
+    "cgroup-v2": (lambda seen: seen.host.cgroup == "v2", "the host has not cgroup v2 alone"),
+}
+
+
+def unmet(clause: Clause, seen: Seen, lacks: Iterable[str] = ()) -> str | None:
+    """Return why a clause does not apply, or None. `lacks`: capabilities the target is without."""
+    missing = set(lacks)
+    for word in clause.needs:
+        met, reason = NEEDS.get(word, (lambda _: True, ""))
+        if word in missing:
+            return f"the target has no {word}"
+        if not met(seen):
+            return reason
+    return None
