@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
+
+from startkit.judge.verdict import Verdict  # noqa: TC001 - msgspec reads the type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,15 +41,18 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The content of verdicts.json."""
 
     header: Header
-    verdicts: list[dict[str, Any]]  # judge.verdict.Verdict, as plain data
+    verdicts: list[Verdict]
     notes: list[str]
     exit: int
     counts: dict[str, int]  # status -> number of verdicts
 
 
-def count(verdicts: Sequence[dict[str, Any]]) -> dict[str, int]:
+def count(verdicts: Sequence[Verdict]) -> dict[str, int]:
     """Return status -> number."""
-    return dict(sorted(Counter(str(verdict["status"]) for verdict in verdicts).items()))
+    return {
+        str(status): number
+        for status, number in sorted(Counter(one.status for one in verdicts).items())
+    }
 
 
 def write(path: Path, document: msgspec.Struct) -> None:

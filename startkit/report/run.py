@@ -6,22 +6,20 @@ Rule: nothing here knows pytest; the suite's conftest feeds it, and a command li
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from startkit import __version__
+from startkit.judge.verdict import Verdict, exit_code
 from startkit.report import result, text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from startkit.judge.clause import Clause
     from startkit.judge.dialect import Dialect
     from startkit.observe.evidence import Seen
-
-JUDGED = {"conforms", "expected-difference", "differs", "stale"}
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -32,7 +30,7 @@ class Run(msgspec.Struct, kw_only=True):
     results: Path
     clauses: dict[str, Clause]
     dialect: Dialect | None = None
-    verdicts: list[dict[str, Any]] = []
+    verdicts: list[Verdict] = []
     parts: list[Seen] = []  # evidence, one a worker
     notes: list[str] = []  # what a reader must know: why a target could not be watched ...
 
@@ -41,18 +39,14 @@ class Run(msgspec.Struct, kw_only=True):
         if text and text not in self.notes:
             self.notes.append(text)
 
+    def keep(self, verdict: Verdict) -> None:
+        """Keep one verdict a clause, the first: what comes later comes from a teardown."""
+        if all(one.clause != verdict.clause for one in self.verdicts):
+            self.verdicts.append(verdict)
+
     def code(self) -> int:
         """Return 0 as expected, 1 differs or stale, 3 broken or nothing judged."""
-        statuses = {verdict["status"] for verdict in self.verdicts}
-        if "broken" in statuses or not statuses & JUDGED:
-            return 3
-        return 1 if any(self.counts_against(verdict) for verdict in self.verdicts) else 0
-
-    def counts_against(self, verdict: Mapping[str, Any]) -> bool:
-        """Say whether a verdict fails the run: SHOULD does so only when strict."""
-        clause = self.clauses.get(verdict["clause"])
-        lenient = clause is not None and clause.level == "SHOULD" and not self.strict
-        return verdict["status"] == "stale" or (verdict["status"] == "differs" and not lenient)
+        return exit_code(self.verdicts, self.clauses, strict=self.strict)
 
     def areas(self) -> list[str]:
         """Return the areas in the article's order, as the clauses come."""
@@ -60,7 +54,7 @@ class Run(msgspec.Struct, kw_only=True):
 
     def why(self) -> str:
         """Return why the exit status is 3."""
-        broken = [verdict["clause"] for verdict in self.verdicts if verdict["status"] == "broken"]
+        broken = [one.clause for one in self.verdicts if one.status == "broken"]
         nothing = "nothing was judged" + "".join(f": {note}" for note in self.notes)
         return f"broken: {', '.join(broken)}" if broken else nothing
 
@@ -88,7 +82,7 @@ class Run(msgspec.Struct, kw_only=True):
     def document(self, seen: Seen) -> result.Result:
         """Return verdicts.json; verdicts in the order of the clauses."""
         place = {name: number for number, name in enumerate(self.clauses)}
-        ordered = sorted(self.verdicts, key=lambda one: place.get(one["clause"], len(place)))
+        ordered = sorted(self.verdicts, key=lambda one: place.get(one.clause, len(place)))
         return result.Result(
             header=result.Header(
                 target=seen.target,

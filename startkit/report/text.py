@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
+
+    from startkit.judge.verdict import Verdict
 
 # best first; the words of design.md, with the colour that a person reads them by
 STATUSES = {
@@ -26,7 +28,7 @@ WIDTH = 100
 
 
 def scoreboard(
-    title: str, verdicts: Sequence[dict[str, Any]], areas: Sequence[str], *, color: bool = False
+    title: str, verdicts: Sequence[Verdict], areas: Sequence[str], *, color: bool = False
 ) -> str:
     """Return the table as text; `areas` gives the order of the rows."""
     from rich.console import Console
@@ -38,7 +40,7 @@ def scoreboard(
     return capture.get().rstrip("\n") + "\n"
 
 
-def table(verdicts: Sequence[dict[str, Any]], areas: Sequence[str]) -> Table:
+def table(verdicts: Sequence[Verdict], areas: Sequence[str]) -> Table:
     """Return the rows of areas and their sum; columns that nobody needs stay away."""
     from rich import box
     from rich.table import Table
@@ -59,12 +61,12 @@ def table(verdicts: Sequence[dict[str, Any]], areas: Sequence[str]) -> Table:
     return made
 
 
-def by_area(verdicts: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
+def by_area(verdicts: Sequence[Verdict]) -> dict[str, Counter[str]]:
     """Return area -> status -> number."""
     rows: dict[str, Counter[str]] = {}
     for verdict in verdicts:
-        area = str(verdict["clause"]).partition(".")[0]
-        rows.setdefault(area, Counter())[str(verdict["status"])] += 1
+        area = verdict.clause.partition(".")[0]
+        rows.setdefault(area, Counter())[verdict.status] += 1
     return rows
 
 

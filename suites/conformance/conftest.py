@@ -10,10 +10,11 @@ import traceback
 
 import msgspec
 import pytest
-from startkit.judge.judge import UNSET, judge
-from startkit.judge.text import failure_text
-from startkit.judge.verdict import Verdict
 
+from startkit.judge.judge import UNSET, judge
+from startkit.judge.needs import unmet
+from startkit.judge.text import failure_text
+from startkit.judge.verdict import Verdict, counts_against
 from startkit.observe.view import NoEvidence
 from startkit.targets.watch import Live
 
@@ -100,13 +101,17 @@ class Expect:
             pytest.skip(f"{verdict.status}: {verdict.reason}")
         if verdict.status == "expected-difference":
             pytest.xfail(text)
-        if verdict.status == "differs" and not self.run.counts_against(
-            msgspec.to_builtins(verdict)
-        ):
-            pytest.xfail(f"SHOULD, {text}")
-        if verdict.status != "conforms":
-            path = str(self.run.results / "evidence.json")
-            pytest.fail(failure_text(verdict, self.clause, self.run.dialect, path), pytrace=False)
+        if verdict.status == "conforms":
+            return
+        path = str(self.run.results / "evidence.json")
+        text = failure_text(verdict, self.clause, self.run.dialect, path)
+        if verdict.status == "differs" and not self.counts(verdict):
+            pytest.xfail(text)
+        pytest.fail(text, pytrace=False)
+
+    def counts(self, verdict):
+        """Say whether a verdict fails the run."""
+        return counts_against(verdict, self.clause, strict=self.run.strict)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -115,6 +120,8 @@ def pytest_pyfunc_call(pyfuncitem):
     expect = pyfuncitem.funcargs.get("expect")
     if not isinstance(expect, Expect):
         return (yield)
+    if why := unmet(expect.clause, expect.seen.seen, expect.source.lacks):
+        expect.settle(verdict_of(expect, "not-applicable", why))
     try:
         return (yield)
     except NoEvidence as error:

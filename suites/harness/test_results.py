@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from startkit.judge.verdict import Verdict
 from startkit.observe.collect import host
 from startkit.observe.evidence import FORMAT, Scene, Seen
 from startkit.report import result, text
@@ -14,7 +15,7 @@ from startkit.targets.watch import load_evidence
 
 
 def verdict(status, clause="bundle.x"):
-    return {"clause": clause, "status": status}
+    return Verdict(clause=clause, status=status, expected=None, observed=None)
 
 
 def run(tmp_path, *verdicts, strict=False, level="ARTICLE"):
@@ -69,7 +70,7 @@ def test_a_run_writes_what_can_be_read_again(tmp_path):
 
     written = result.read(tmp_path / "verdicts.json")
 
-    assert [row["clause"] for row in written.verdicts] == ["bundle.x", "io.y"]
+    assert [row.clause for row in written.verdicts] == ["bundle.x", "io.y"]
     assert (written.exit, written.counts) == (1, {"conforms": 1, "differs": 1})
     assert load_evidence(tmp_path) == one.parts[0]
 
