@@ -1,0 +1,88 @@
+"""A whole run of the suite, from the command line to the exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from startkit.observe.collect import host
+from startkit.observe.evidence import FORMAT, Scene, Seen
+from startkit.report import result
+
+ROOT = Path(__file__).parents[2]
+
+
+def suite(tmp_path, *words):
+    """Run the conformance suite in a process of its own."""
+    argv = [sys.executable, "-m", "pytest", "suites/conformance", "-p", "no:cacheprovider", "-q"]
+    where = [f"--results={tmp_path / 'results'}", f"--basetemp={tmp_path / 'base'}"]
+    return subprocess.run(
+        [*argv, *where, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def evidence(tmp_path, **scenes):
+    """Write evidence in which next to nothing was seen."""
+    seen = Seen(
+        format=FORMAT,
+        target="t-1",
+        engine="t",
+        version="1",
+        info={},
+        host=host(),
+        scenes={name: Scene(name=name, recipe={}, broken=why) for name, why in scenes.items()},
+    )
+    result.write(tmp_path / "evidence.json", seen)
+    return f"--evidence={tmp_path}"
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("--target=nobody", "Exit: no target 'nobody': unix:///PATH, or one of dockerd, startkit"),
+        ("--evidence=/nowhere", "No such file or directory"),
+    ],
+    ids=["target", "evidence"],
+)
+def test_bad_usage_is_one_line_and_exit_2(tmp_path, workers, word, line):
+    ran = suite(tmp_path, word, workers)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert line in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_evidence_of_nothing_is_exit_3_and_no_red_clause(tmp_path, workers):
+    ran = suite(tmp_path, evidence(tmp_path, plain="the engine hung"), workers)
+
+    assert ran.returncode == 3
+    assert "exit 3: nothing was judged" in ran.stdout
+    assert "FAILED" not in ran.stdout
+
+
+def test_a_socket_that_is_not_there_is_named_once_and_exit_3(tmp_path):
+    ran = suite(tmp_path, f"--target=unix://{tmp_path}/api.sock")
+
+    assert ran.returncode == 3
+    assert (
+        f"exit 3: nothing was judged: socket: not installed here: {tmp_path}/api.sock" in ran.stdout
+    )
+
+
+def test_a_run_writes_evidence_verdicts_and_junit(tmp_path):
+    suite(tmp_path, evidence(tmp_path, plain="the engine hung"), "-n2")
+
+    written = result.read(tmp_path / "results" / "verdicts.json")
+
+    assert {"no-evidence"} == {one.status for one in written.verdicts}
+    assert "the engine hung" in {one.reason for one in written.verdicts}
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "evidence.json",
+        "junit.xml",
+        "verdicts.json",
+    ]
