@@ -5,7 +5,8 @@
     runtime    runc's command line, forked or exec'd
     fifos      who holds which end of which named pipe
     streams    bytes from one descriptor to another, none lost
-    console    the terminal: socket, size, end of file
+    stdio      the container's ends without a terminal: pipes
+    console    and with one: its socket, size, end of file
     reap       children of a subreaper, and what they died of
     lines      JSON without the json module: process.json, log.json, the report
 

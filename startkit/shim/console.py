@@ -12,6 +12,13 @@ import os
 import sys
 import termios
 
+from startkit.shim.stdio import NULL
+from startkit.shim.streams import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from startkit.shim.fifos import Fifo
+
 NAME = "console.sock"
 
 
@@ -51,6 +58,38 @@ class ConsoleSocket:
         if self.listener.fileno() >= 0:
             self.listener.close()
             os.unlink(NAME)
+
+
+class Terminal:
+    """A pseudo terminal, whose master arrives over the console socket."""
+
+    stdio = (NULL, NULL, NULL)
+
+    def __init__(self, fifos: dict[str, Fifo]) -> None:
+        self.fifos = fifos
+        self.socket = ConsoleSocket()
+        self.options = ("--console-socket", self.socket.path)
+        self.master = -1
+
+    def connect(self) -> list[Stream]:
+        """Return the streams of the terminal; there is one output, stdout."""
+        self.master = master = self.socket.receive()
+        self.close()
+        streams = []
+        if "stdin" in self.fifos:
+            at_end = lambda: send_end_of_file(master)  # noqa: E731
+            streams.append(Stream(self.fifos["stdin"].read, master, at_end))
+        if "stdout" in self.fifos:
+            streams.append(Stream(master, self.fifos["stdout"].write))
+        return streams
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size in characters."""
+        resize(self.master, width, height)
+
+    def close(self) -> None:
+        """Remove the socket, which one terminal came through."""
+        self.socket.close()
 
 
 def resize(master: int, width: int, height: int) -> None:

@@ -14,12 +14,14 @@ from startkit import kernel, steps
 from startkit.shim import lines, reap, streams
 from startkit.shim.fifos import Fifo
 from startkit.shim.runtime import OciError, Runtime
-from startkit.shim.stdio import Pipes, Terminal
+from startkit.shim.stdio import Pipes
 from startkit.steps import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from startkit.shim.console import Terminal
 
 REPORT = 1  # a shim's stdout is a pipe to containerd
 GRACE_MS = 2000  # for output that a process outside the container may still hold open
@@ -64,7 +66,13 @@ class Shim:
         for name in names:
             if path := self.process.get(name):
                 self.fifos[name] = Fifo(path)
-        self.stdio = Terminal(self.fifos) if self.process["terminal"] else Pipes(self.fifos)
+        self.stdio = self.terminal() if self.process["terminal"] else Pipes(self.fifos)
+
+    def terminal(self) -> Terminal:
+        """Return a terminal; its module brings two more, which most shims do without."""
+        from startkit.shim.console import Terminal
+
+        return Terminal(self.fifos)
 
     def close_fifos(self) -> None:
         """Let go of the FIFOs."""

@@ -1,14 +1,14 @@
-"""The container's standard input and output: three pipes, or one terminal.
+"""The container's standard input and output without a terminal: three pipes.
 
-Both kinds have the same face: `stdio` are the descriptors that the runtime gets as
-0 to 2, `connect` returns the streams towards the FIFOs once the container exists.
+Pipes and `console.Terminal` have the same face: `stdio` are the descriptors that the
+runtime gets as 0 to 2, `connect` returns the streams towards the FIFOs once the
+container exists.
 """
 
 from __future__ import annotations
 
 import os
 
-from startkit.shim import console
 from startkit.shim.streams import Stream
 
 TYPE_CHECKING = False
@@ -58,35 +58,3 @@ class Pipes:
     def close(self) -> None:
         """Close what a failed start leaves; a process's end closes the rest."""
         self.drop_stdio()
-
-
-class Terminal:
-    """A pseudo terminal, whose master arrives over the console socket."""
-
-    stdio = (NULL, NULL, NULL)
-
-    def __init__(self, fifos: dict[str, Fifo]) -> None:
-        self.fifos = fifos
-        self.socket = console.ConsoleSocket()
-        self.options = ("--console-socket", self.socket.path)
-        self.master = -1
-
-    def connect(self) -> list[Stream]:
-        """Return the streams of the terminal; there is one output, stdout."""
-        self.master = master = self.socket.receive()
-        self.close()
-        streams = []
-        if "stdin" in self.fifos:
-            at_end = lambda: console.send_end_of_file(master)  # noqa: E731
-            streams.append(Stream(self.fifos["stdin"].read, master, at_end))
-        if "stdout" in self.fifos:
-            streams.append(Stream(master, self.fifos["stdout"].write))
-        return streams
-
-    def resize(self, width: int, height: int) -> None:
-        """Set the size in characters."""
-        console.resize(self.master, width, height)
-
-    def close(self) -> None:
-        """Remove the socket, which one terminal came through."""
-        self.socket.close()
