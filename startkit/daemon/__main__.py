@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "startkit-dockerd"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
-EMBEDDED_RUNTIME = "docker-runc"
+DEFAULT_RUNTIME = "runc"  # the embedded one, unless --add-runtime says otherwise
 
 
 class StartError(Exception):
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("-p", "--pidfile", type=Path, default=Path("/var/run/docker.pid"), metavar="FILE")
     add("-s", "--storage-driver", default="overlay2", choices=("overlay2", "aufs", "vfs"))
-    add("--default-runtime", default=EMBEDDED_RUNTIME, metavar="NAME")
+    add("--default-runtime", default=DEFAULT_RUNTIME, metavar="NAME")
     add("--add-runtime", action="append", default=[], metavar="NAME=PATH")
     add("--cgroup-parent", default="", metavar="PARENT")
     add("-l", "--log-level", default="info", choices=LOG_LEVELS)

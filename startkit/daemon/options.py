@@ -28,7 +28,9 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
     "UsernsMode": ("host",),
     "VolumeDriver": ("local",),
 }
-HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*")
+HOSTNAME = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
+)
 PROPAGATION = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
 RLIMITS = frozenset(
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
@@ -74,7 +76,9 @@ def refuse_unknown(raw: dict[str, Any], known: type[msgspec.Struct], prefix: str
 
 def refuse_networking(networking: Any) -> None:
     """Raise NotSupported where an endpoint asks for an address, an alias, a driver option."""
-    endpoints = (networking or {}).get("EndpointsConfig") if isinstance(networking, dict | None) else 0
+    endpoints = (
+        (networking or {}).get("EndpointsConfig") if isinstance(networking, dict | None) else 0
+    )
     if endpoints == 0:
         raise BadParameter("invalid JSON: Expected `object` - at `$.NetworkingConfig`")
     for name, endpoint in (endpoints or {}).items():
@@ -91,7 +95,9 @@ def check_config(config: Config, host: HostConfig) -> None:
         raise NotSupported("startkit does not support Volumes: mount a host directory with -v")
     for name, value in (("hostname", config.hostname), ("domainname", config.domainname)):
         if value and (len(value) > 63 or not HOSTNAME.fullmatch(value)):
-            raise BadParameter(f"invalid {name} format: {value!r} (1 to 63 letters, digits, - and .)")
+            raise BadParameter(
+                f"invalid {name} format: {value!r} (1 to 63 letters, digits, - and .)"
+            )
     if config.hostname and host.uts_mode == "host":
         raise BadParameter("conflicting options: hostname and the UTS mode")
     if config.working_dir and not config.working_dir.startswith("/"):
@@ -123,7 +129,9 @@ def check_host(host: HostConfig) -> None:
         raise NotSupported(f"startkit does not support HostConfig.RestartPolicy {policy.name!r}")
     log = host.log_config
     if log and (log.type not in ("", "json-file") or log.config):
-        raise NotSupported(f"startkit does not support HostConfig.LogConfig {log.type!r} with options")
+        raise NotSupported(
+            f"startkit does not support HostConfig.LogConfig {log.type!r} with options"
+        )
     for address in host.dns or []:
         check_address(address, "Dns")
     for entry in host.extra_hosts or []:
@@ -160,7 +168,9 @@ def check_limits(host: HostConfig) -> None:
             f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
     if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise BadParameter("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set.")
+        raise BadParameter(
+            "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set."
+        )
     for key, text in (("CpusetCpus", host.cpuset_cpus), ("CpusetMems", host.cpuset_mems)):
         if text and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
             raise BadParameter(f"Invalid value {text} for {key}")
@@ -190,7 +200,9 @@ def check_address(text: str, key: str) -> None:
 def check_target(target: str, whole: str) -> None:
     """Raise BadParameter unless `target` is a path in the container that can be mounted on."""
     if not target.startswith("/") or "\0" in target:
-        raise BadParameter(f"invalid volume specification: '{whole}': the target is not an absolute path")
+        raise BadParameter(
+            f"invalid volume specification: '{whole}': the target is not an absolute path"
+        )
     if os.path.normpath(target) in ("/", "//"):
         raise BadParameter(f"invalid volume specification: '{whole}': destination can't be '/'")
 

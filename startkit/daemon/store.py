@@ -49,12 +49,13 @@ class Container:
     `lock` keeps start, stop and remove apart; `changed` wakes whoever waits for a state.
     """
 
-    def __init__(self, directory: Path, bundle: Path, record: Record, host: HostConfig) -> None:
-        self.dir, self.bundle = directory, bundle
+    def __init__(
+        self, directory: Path, bundle: Path, record: Record, host: HostConfig, streams: Streams
+    ) -> None:
+        self.dir, self.bundle, self.streams = directory, bundle, streams
         self.record, self.host = record, host
         self.rootfs: Path | None = None
         self.cgroups: list[Path] = []
-        self.streams: Streams | None = None
         self.lock = asyncio.Lock()
         self.changed = asyncio.Condition()
         self.runs = 0  # how often it has ended since the daemon came up: what `next-exit` counts
@@ -122,26 +123,28 @@ class Store:
         """Go through a copy: callers remove containers on the way."""
         return iter(list(self.containers.values()))
 
-    def load(self) -> list[str]:
-        """Read every container back from disk; return one line for each that is unreadable.
+    def load(self) -> Iterator[tuple[Record, HostConfig] | str]:
+        """Read every container back from disk; one line stands for one that is unreadable.
 
         An unreadable one is set aside as `ID.broken`, so that its files can be looked at.
         """
-        problems = []
         for directory in sorted(self.root.iterdir()):
             if not HEX.fullmatch(directory.name):
                 continue
             try:
-                record = msgspec.json.decode((directory / "config.v2.json").read_bytes(), type=Record)
-                host = msgspec.json.decode((directory / "hostconfig.json").read_bytes(), type=HostConfig)
+                record = msgspec.json.decode(
+                    (directory / "config.v2.json").read_bytes(), type=Record
+                )
+                host = msgspec.json.decode(
+                    (directory / "hostconfig.json").read_bytes(), type=HostConfig
+                )
             except (OSError, msgspec.DecodeError) as error:
                 aside = directory.with_name(f"{directory.name}.broken")
                 shutil.rmtree(aside, ignore_errors=True)
                 os.rename(directory, aside)
-                problems.append(f"container {directory.name[:12]} set aside as {aside}: {error}")
+                yield f"container {directory.name[:12]} set aside as {aside}: {error}"
                 continue
-            self.add(Container(directory, self.bundles / record.id, record, host))
-        return problems
+            yield record, host
 
     def add(self, container: Container) -> None:
         """Take a container in under its id and its name."""

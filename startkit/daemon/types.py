@@ -150,3 +150,13 @@ class Record(Document):
     resolv_conf_path: str = ""
     shm_path: str = ""
     no_new_privileges: bool = False
+
+
+class AttachOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attach asks for. `logs`: first what was said before; `stream`: then what comes."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    stream: bool = False
+    logs: bool = False

@@ -28,7 +28,9 @@ def lines(rootfs: str, path: str) -> list[list[str]]:
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # O_NONBLOCK: an image may hold a FIFO of this name
-        with os.fdopen(kernel.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK), errors="replace") as f:
+        with os.fdopen(
+            kernel.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK), errors="replace"
+        ) as f:
             return [line.rstrip("\n").split(":") for line in f.read(1 << 20).splitlines()]
     except OSError:
         return []
@@ -75,6 +77,8 @@ def resolve(rootfs: str, user: str, add: list[str]) -> User:
     if group:
         gid = group_id(group, groups)
     elif login:
-        member = [r for r in groups if len(r) >= 4 and login in r[3].split(",") and r[2].isdecimal()]
+        member = [
+            r for r in groups if len(r) >= 4 and login in r[3].split(",") and r[2].isdecimal()
+        ]
         extra = [int(r[2]) for r in member] + extra
     return User(uid, gid, list(dict.fromkeys(extra)))

@@ -1,0 +1,234 @@
+"""dockerd's side of the wire to containerd: the child process, the calls, the events.
+
+Rule: nothing of containerd is known here but its command line and its protocol.
+Source: article, the last sentence on the IO files; era.md sections 1 and 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from grpclib import GRPCError, Status
+from grpclib.client import Channel
+from grpclib.exceptions import StreamTerminatedError
+
+from startkit.containerd.proto import api_grpc, api_pb2
+from startkit.daemon.errors import ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from startkit.daemon.start import Start
+    from startkit.daemon.store import Container
+
+UP_S = 20.0  # an interpreter's start on a busy machine, many times over
+INIT = "init"
+
+
+class RuntimeFailure(Exception):
+    """The container could not be created; the text is the runtime's own."""
+
+
+class Containerd:
+    """containerd as dockerd sees it. `root` is `R/libcontainerd`."""
+
+    def __init__(self, root: Path, log_level: str) -> None:
+        self.root, self.log_level = root, log_level
+        self.socket = root / "docker-containerd.sock"
+        self.pidfile = root / "docker-containerd.pid"
+        self.child: subprocess.Popen[bytes] | None = None
+        self.channel: Channel | None = None
+
+    @property
+    def stub(self) -> api_grpc.APIStub:
+        """The calls."""
+        return api_grpc.APIStub(self.channel)
+
+    async def open(self) -> None:
+        """Connect to the containerd of an earlier dockerd, or to one started now.
+
+        Raises ServerError where none comes up.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.answers():
+            self.spawn()
+            deadline = asyncio.get_running_loop().time() + UP_S
+            while not self.answers():
+                if self.child and self.child.poll() is not None:
+                    raise ServerError(f"containerd ended with status {self.child.returncode}")
+                if asyncio.get_running_loop().time() > deadline:
+                    raise ServerError(f"containerd does not listen on {self.socket}")
+                await asyncio.sleep(0.005)
+        if self.channel:
+            self.channel.close()
+        self.channel = Channel(path=os.fspath(self.socket))
+
+    def answers(self) -> bool:
+        """Say whether somebody listens on the socket."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(os.fspath(self.socket))
+            except OSError:
+                return False
+        return True
+
+    def spawn(self) -> None:
+        """Start containerd as our child, in a session of its own: it outlives us."""
+        command = [sys.executable, "-m", "startkit.containerd"]
+        command += [
+            "-l",
+            f"unix://{self.socket}",
+            "--state-dir",
+            os.fspath(self.root / "containerd"),
+        ]
+        command += ["--runtime", "docker-runc", "--log-level", self.log_level]
+        self.child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        self.pidfile.write_text(str(self.child.pid))
+
+    async def close(self) -> None:
+        """End containerd: ours by its handle, an earlier dockerd's by its pid file."""
+        if self.channel:
+            self.channel.close()
+        with contextlib.suppress(OSError, ValueError):
+            pid = self.child.pid if self.child else int(self.pidfile.read_text())
+            handle = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                await ended(handle)
+            finally:
+                os.close(handle)
+        if self.child:
+            self.child.wait()
+        self.pidfile.unlink(missing_ok=True)
+
+    async def create(self, container: Container, runtime: str, arguments: list[str]) -> int:
+        """Have the container started; return its init's pid.
+
+        Raises RuntimeFailure with the runtime's words.
+        """
+        streams = container.streams
+        request = api_pb2.CreateContainerRequest(
+            id=container.id,
+            bundlePath=os.fspath(container.bundle),
+            stdin=streams.path("stdin"),
+            stdout=streams.path("stdout"),
+            stderr=streams.path("stderr"),
+            runtime=runtime,
+            runtimeArgs=arguments,
+        )
+        try:
+            reply = await self.stub.CreateContainer(request)
+        except GRPCError as error:
+            raise RuntimeFailure(error.message or error.status.name) from None
+        except (StreamTerminatedError, OSError) as error:
+            raise RuntimeFailure(f"containerd went away: {error}") from None
+        return int(reply.container.processes[0].systemPid)
+
+    async def signal(self, container: Container, number: int) -> None:
+        """Send a signal to init; one that has ended meanwhile is no error. Raises ServerError."""
+        await self.ask(
+            self.stub.Signal, api_pb2.SignalRequest(id=container.id, pid=INIT, signal=number)
+        )
+
+    async def close_stdin(self, container: Container) -> None:
+        """Close the container's stdin once it has read what is in the FIFO."""
+        request = api_pb2.UpdateProcessRequest(id=container.id, pid=INIT, closeStdin=True)
+        await self.ask(self.stub.UpdateProcess, request)
+
+    async def resize(self, container: Container, height: int, width: int) -> None:
+        """Set the size of the terminal."""
+        request = api_pb2.UpdateProcessRequest(
+            id=container.id, pid=INIT, width=width, height=height
+        )
+        await self.ask(self.stub.UpdateProcess, request)
+
+    async def ask(self, call: Callable[..., object], request: object) -> None:
+        """Make a call about a container that may end at any moment. Raises ServerError."""
+        try:
+            await call(request)  # type: ignore[misc]
+        except GRPCError as error:
+            if error.status is not Status.NOT_FOUND:
+                raise ServerError(error.message or error.status.name) from None
+        except (StreamTerminatedError, OSError) as error:
+            raise ServerError(f"containerd went away: {error}") from None
+
+    async def living(self) -> set[str]:
+        """Return the ids of the containers that containerd has."""
+        reply = await self.stub.State(api_pb2.StateRequest())
+        return {container.id for container in reply.containers}
+
+    async def last_exits(self) -> dict[str, int]:
+        """Return the exit status of each container whose last stored event is its exit."""
+        last: dict[str, api_pb2.Event] = {}
+        request = api_pb2.EventsRequest(storedOnly=True)
+        request.timestamp.seconds = 0
+        request.timestamp.nanos = 1
+        async with self.stub.Events.open() as stream:
+            await stream.send_message(request, end=True)
+            async for event in stream:
+                last[event.id] = event
+        return {name: event.status for name, event in last.items() if event.type == "exit"}
+
+    async def follow(
+        self,
+        on_connect: Callable[[], object],
+        on_exit: Callable[[str, int], object],
+    ) -> None:
+        """Hear of every exit until cancelled; containerd is started again where it has died.
+
+        `on_connect` runs each time the stream stands, to ask what was missed.
+        """
+        while True:
+            try:
+                async with self.stub.Events.open() as stream:
+                    await stream.send_message(api_pb2.EventsRequest(), end=True)
+                    await stream.recv_initial_metadata()
+                    await on_connect()  # type: ignore[misc]
+                    async for event in stream:
+                        if event.type == "exit":
+                            on_exit(event.id, event.status)
+            except (GRPCError, StreamTerminatedError, OSError) as error:
+                print(f"containerd went away, starting it again: {error}", file=sys.stderr)
+            if self.child and self.child.poll() is not None:
+                self.child = None
+            try:
+                await self.open()
+            except ServerError as error:
+                print(f"containerd: {error.message}", file=sys.stderr)
+                await asyncio.sleep(1)
+
+
+async def ended(handle: int) -> None:
+    """Wait until the process behind a pidfd has ended."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(handle, lambda: future.done() or future.set_result(None))
+    try:
+        await future
+    finally:
+        loop.remove_reader(handle)
+
+
+async def call_containerd(start: Start) -> None:
+    """Step: have containerd start the container. Raises RuntimeFailure."""
+    root = start.daemon.config.exec_root / "runtime-runc"
+    start.pid = await start.daemon.containerd.create(
+        start.container, start.runtime, ["--root", os.fspath(root)]
+    )
+
+
+def kill(start: Start) -> None:
+    """Undo of `call_containerd`: what runs must not outlive a failed start."""
+    if start.pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(start.pid, signal.SIGKILL)
