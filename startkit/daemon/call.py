@@ -197,14 +197,13 @@ class Containerd:
                     async for event in stream:
                         if event.type == "exit":
                             on_exit(event.id, event.status)
-            except (GRPCError, StreamTerminatedError, OSError) as error:
-                print(f"containerd went away, starting it again: {error}", file=sys.stderr)
+            except (GRPCError, StreamTerminatedError, OSError):
+                pass
             if self.child and self.child.poll() is not None:
                 self.child = None
             try:
                 await self.open()
-            except ServerError as error:
-                print(f"containerd: {error.message}", file=sys.stderr)
+            except ServerError:
                 await asyncio.sleep(1)
 
 

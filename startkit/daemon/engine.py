@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +134,6 @@ class Daemon:
 
     def warn(self, text: str) -> None:
         """Write one line to the daemon's own log."""
-        print(f'level=warning msg="{text}"', file=sys.stderr, flush=True)
 
     def publish(self, container: Container, action: str, **more: str) -> None:
         """Tell `docker events` about a container."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from startkit.daemon.logs import Log, frame
@@ -115,10 +114,8 @@ class Streams:
 
     def write_log(self, write: Callable[..., None], *what: object) -> None:
         """Write to the log; a full disk costs the log, not the container."""
-        try:
+        with contextlib.suppress(OSError):
             write(*what)
-        except OSError as error:
-            print(f"cannot write {self.log.path}: {error}", file=sys.stderr)
 
     async def feed(self, client: Client, reader: asyncio.StreamReader) -> bool:
         """Carry a client's input to the container; say whether it ended on its own.

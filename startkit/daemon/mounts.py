@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-
 from startkit.daemon.errors import BadParameter
 from startkit.daemon.options import split_bind
 

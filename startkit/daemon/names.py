@@ -8,17 +8,90 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Container
 
-LEFT = (
-    "agile brave bright calm clever cosmic deft eager early exact fair fine frank gentle glad "
-    "keen kind lively lucid mild neat noble plain proud quick quiet ready sharp sound steady "
-    "sunny swift tidy true vivid warm wise witty young zesty"
-).split()
-RIGHT = (
-    "babbage backus boole church curry diffie dijkstra engelbart floyd goldberg hamilton hamming "
-    "hellman hoare hopper huffman iverson johnson kay kernighan knuth lamport liskov lovelace "
-    "mccarthy mcilroy milner minsky naur neumann perlis pike ritchie shannon stallman sutherland "
-    "tanenbaum thompson turing wirth"
-).split()
+LEFT = [
+    "agile",
+    "brave",
+    "bright",
+    "calm",
+    "clever",
+    "cosmic",
+    "deft",
+    "eager",
+    "early",
+    "exact",
+    "fair",
+    "fine",
+    "frank",
+    "gentle",
+    "glad",
+    "keen",
+    "kind",
+    "lively",
+    "lucid",
+    "mild",
+    "neat",
+    "noble",
+    "plain",
+    "proud",
+    "quick",
+    "quiet",
+    "ready",
+    "sharp",
+    "sound",
+    "steady",
+    "sunny",
+    "swift",
+    "tidy",
+    "true",
+    "vivid",
+    "warm",
+    "wise",
+    "witty",
+    "young",
+    "zesty",
+]
+RIGHT = [
+    "babbage",
+    "backus",
+    "boole",
+    "church",
+    "curry",
+    "diffie",
+    "dijkstra",
+    "engelbart",
+    "floyd",
+    "goldberg",
+    "hamilton",
+    "hamming",
+    "hellman",
+    "hoare",
+    "hopper",
+    "huffman",
+    "iverson",
+    "johnson",
+    "kay",
+    "kernighan",
+    "knuth",
+    "lamport",
+    "liskov",
+    "lovelace",
+    "mccarthy",
+    "mcilroy",
+    "milner",
+    "minsky",
+    "naur",
+    "neumann",
+    "perlis",
+    "pike",
+    "ritchie",
+    "shannon",
+    "stallman",
+    "sutherland",
+    "tanenbaum",
+    "thompson",
+    "turing",
+    "wirth",
+]
 
 
 def draw(taken: Container[str]) -> str:

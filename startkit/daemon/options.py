@@ -33,7 +33,24 @@ HOSTNAME = re.compile(
 )
 PROPAGATION = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
 RLIMITS = frozenset(
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
+    [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ]
 )
 ULIMIT_MAX = 2**63 - 1
 

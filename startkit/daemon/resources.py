@@ -47,10 +47,7 @@ def nodes(device: Device) -> list[dict[str, Any]]:
     if not target.startswith("/"):
         raise BadParameter(f"invalid device path in the container: {target!r}: not absolute")
     try:
-        if os.path.isdir(source):
-            found = below(source, target)
-        else:
-            found = [node(source, target)]
+        found = below(source, target) if os.path.isdir(source) else [node(source, target)]
     except OSError as error:
         raise BadParameter(
             f'error gathering device information while adding custom device "{source}": '

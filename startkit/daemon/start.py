@@ -82,7 +82,6 @@ async def failed(daemon: Daemon, container: Container, error: Exception) -> None
     message = message_of(error)
     state = container.record.state
     state.exit_code, state.error = exit_code(message), message
-    container.runs += 1
     try:
         container.save_record()
     except OSError as unsaved:
@@ -115,9 +114,11 @@ def exit_code(message: str) -> int:
     if not re.search(r"exec:? |starting container process", message):
         return NOT_STARTED
     if re.search(
-        "executable file not found|no such file or directory|not a directory", message, re.I
+        "executable file not found|no such file or directory|not a directory",
+        message,
+        re.IGNORECASE,
     ):
         return NOT_FOUND
-    if re.search("permission denied|exec format error|is a directory", message, re.I):
+    if re.search("permission denied|exec format error|is a directory", message, re.IGNORECASE):
         return NOT_EXECUTABLE
     return NOT_STARTED

@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +23,7 @@ from startkit.daemon.types import HostConfig, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from startkit.daemon.io import Streams
 
