@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from startkit.observe import procfs
 from startkit.observe.config import Config
-from startkit.observe.evidence import Entry, Moment
+from startkit.observe.evidence import Entry, Moment, Mount
 
 if TYPE_CHECKING:
-    from startkit.observe.evidence import Answer, End, Mount, Process, Scene, Seen
+    from startkit.observe.evidence import Answer, End, Process, Scene, Seen
 
 ABSENT = Entry(kind="absent", mode="absent", uid=-1, gid=-1, size=-1)
+NOT_MOUNTED = Mount(
+    root="", target="", fstype="absent", source="", options=[], super_options=[], propagation=""
+)
 ORDER = ("created", "running", "stopped", "again")
 
 
-class NoEvidence(Exception):  # noqa: N818 - it is no error: it becomes a verdict of this name
+class NoEvidence(Exception):
     """Nothing was seen, and why."""
 
 
@@ -86,6 +89,13 @@ class MomentView:
         """Return one name of the container's directory, absent where it is not."""
         return self.files.get(name, ABSENT)
 
+    def text(self, name: str) -> str:
+        """Return what a file of the container's directory holds. Raises NoEvidence without one."""
+        found = self.file(name).text
+        if found is None:
+            raise NoEvidence(f"{name}: no text was seen in the container's directory")
+        return found
+
     @property
     def bundle(self) -> str:
         """The bundle's directory."""
@@ -119,9 +129,16 @@ class MomentView:
         """Return the path of the FIFO for stdin, stdout or stderr, or None."""
         return self.fifos.get(role)
 
-    def fifo_mode(self, role: str) -> str | None:
-        """Return the mode of a FIFO, or None where there is none."""
-        return self.moment.fifo_modes.get(role) if self.fifos else None
+    @property
+    def fifo_modes(self) -> dict[str, str]:
+        """Role -> mode."""
+        return self.field("fifo_modes")  # type: ignore[no-any-return]
+
+    @property
+    def holders(self) -> list[str]:
+        """Who has an end of some FIFO open, sorted."""
+        rows: list[End] = self.field("ends")
+        return sorted({end.holder for end in rows})
 
     def ends(self, holder: str, fifo: str | None = None) -> list[str]:
         """Return how a holder has the FIFOs open: `stdin handle`; with `fifo`, `handle` alone."""
@@ -161,9 +178,10 @@ class MomentView:
         """The container's own mounts."""
         return self.field("mounts")  # type: ignore[no-any-return]
 
-    def mount(self, target: str) -> Mount | None:
-        """Return what shows at a place of the container: the last mount there, or None."""
-        return next((mount for mount in reversed(self.mounts) if mount.target == target), None)
+    def mount(self, target: str) -> Mount:
+        """Return what shows at a place of the container: the last mount there, or `absent`."""
+        found = [mount for mount in self.mounts if mount.target == target]
+        return found[-1] if found else NOT_MOUNTED
 
     def inside(self, path: str) -> Entry:
         """Return a path as the container sees it, absent where it is not."""
