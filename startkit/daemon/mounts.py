@@ -35,7 +35,7 @@ def defaults() -> list[Mount]:
     """Return the mounts that every container has."""
     return [
         mount("/proc", "proc", "proc", "nosuid noexec nodev"),
-        mount("/dev", "tmpfs", "tmpfs", "nosuid strictatime mode=755 size=65536k"),
+        mount("/dev", "tmpfs", "tmpfs", "nosuid strictatime mode=755"),
         mount(
             "/dev/pts",
             "devpts",
