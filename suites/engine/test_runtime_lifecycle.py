@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -181,10 +182,22 @@ def test_force_removes_what_a_killed_create_left(bundle):
 def test_a_pid_that_is_another_process_now_is_not_the_container(bundle):
     pid = bundle.create("sleep", "100")
     path = bundle.root / bundle.id / "state.json"
-    path.write_text(path.read_text().replace(f'"pid":{pid}', '"pid":1'))
+    with subprocess.Popen(["sleep", "100"]) as other:
+        path.write_text(path.read_text().replace(f'"pid":{pid}', f'"pid":{other.pid}'))
+        status = bundle.state()["status"]
+        killed = bundle.call("kill", bundle.id, "KILL")
+        alive = other.poll() is None
+        other.kill()
+
+    assert (status, killed.stderr, alive) == ("stopped", "container not running\n", True)
+
+
+def test_an_init_that_nobody_has_reaped_is_stopped(bundle):
+    pid = bundle.create("sleep", "100")
+    bundle.call("kill", bundle.id, "KILL")
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     assert bundle.state()["status"] == "stopped"
-    assert bundle.call("kill", bundle.id, "KILL").stderr == "container not running\n"
 
 
 def test_run_ends_as_the_program_does_and_leaves_nothing(bundle):

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from startkit import steps
-from startkit.runtime import cli, init
+from startkit.runtime import cli, init, process
+from startkit.runtime.text import ContainerError
 
 CHOWN_AND_KILL = 1 << 0 | 1 << 5
 
@@ -90,6 +91,20 @@ def test_a_working_directory_that_leads_to_the_host_is_refused(bundle):
 
     assert done.returncode == 1
     assert done.stdout == ""
+
+
+def test_a_working_directory_outside_of_the_root_is_noticed(tmp_path):
+    # As CVE-2024-21626 did it: the directory is entered by a descriptor, not by a path.
+    pid = os.fork()
+    if pid == 0:
+        os.chroot(tmp_path)
+        try:
+            process.enter_cwd(".")
+        except ContainerError as error:
+            os._exit(7 if "it lies outside of the container" in str(error) else 1)
+        os._exit(0)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def test_capabilities_are_the_five_sets(bundle):
