@@ -146,6 +146,12 @@ def names(lines: list[str]) -> list[str]:
     return sorted(line.split("── ", 1)[1] for line in lines)
 
 
+def branches(line: str) -> list[str]:
+    """Return what each branch of a typed aufs mount may be used for: `rw` or `ro`, top first."""
+    option = next(word for word in line.split() if word.startswith("br="))
+    return [branch.rpartition("=")[2] for branch in option.removeprefix("br=").split(":")]
+
+
 def mode(text: str) -> str:
     """Return `-rwxr-xr-x` as `0755`."""
     bits = "".join("0" if letter == "-" else "1" for letter in text[1:10])
@@ -160,5 +166,5 @@ READINGS: dict[str, Callable[[Any], Any]] = {
     "sizes": lambda words: [int(word) for word in words],
     "types": lambda rows: [row["type"] for row in rows],
     "destinations": lambda rows: [row["destination"] for row in rows],
-    "mount-options": lambda line: line.split(" -o ")[1].split()[0],
+    "branches": branches,
 }
