@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"startkit {__version__}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_image(commands)
+    add_bench(commands)
     return made
 
 
@@ -53,6 +54,36 @@ def image_base(options: argparse.Namespace) -> int:
         print(f"startkit image base: {error}", file=sys.stderr)
         return 1
     print(f"{image.NAME} {image_id}", file=sys.stderr)
+    return 0
+
+
+def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `startkit bench`."""
+    bench = commands.add_parser("bench", help="measure our engine beside another one")
+    kinds = bench.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    start = kinds.add_parser("start", help="the latency of a start, and a shim's memory")
+    start.add_argument("--against", metavar="unix:///SOCKET", help="the other engine's API")
+    start.add_argument("--runs", type=int, default=30, metavar="N", help="starts of each side")
+    start.set_defaults(run=bench_start)
+
+
+def bench_start(options: argparse.Namespace) -> int:
+    """Measure, print the table."""
+    from startkit import bench
+    from startkit.client import ClientError
+
+    against = options.against
+    if against is not None and not against.startswith("unix:///"):
+        print(f"startkit bench start: --against {against!r}: want unix:///PATH", file=sys.stderr)
+        return 2
+    if options.runs < 1:
+        print(f"startkit bench start: --runs {options.runs}: want 1 or more", file=sys.stderr)
+        return 2
+    try:
+        print(bench.table(bench.run(against and against.removeprefix("unix://"), options.runs)))
+    except (bench.BenchError, bench.TargetError, ClientError, OSError) as error:
+        print(f"startkit bench start: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
