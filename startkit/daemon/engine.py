@@ -59,7 +59,7 @@ class Daemon:
         for directory in (config.root, config.root / "containers", config.exec_root):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.driver = open_driver(config.driver_name, config.root / config.driver_name)
-        self.images = Images(config.root / "image" / config.driver_name, self.driver)
+        self.images = Images(config.root, self.driver)
         self.store = Store(config.root / "containers", config.exec_root / "libcontainerd")
         self.events = Events()
         self.containerd = Containerd(config.exec_root / "libcontainerd", config.log_level)
