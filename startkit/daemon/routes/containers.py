@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -136,7 +136,7 @@ async def attach(call: Call) -> None:
         logs=query.flag("logs"),
     )
     reader, writer = await call.exchange.hijack()
-    await call.daemon.attach(container, options, reader, writer)
+    await call.daemon.attach(container, options, cast("asyncio.StreamReader", reader), writer)
 
 
 async def resize(call: Call) -> None:
