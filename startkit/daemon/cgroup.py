@@ -21,7 +21,8 @@ DEFAULT_PARENT = "/docker"
 
 def path_of(container_id: str, parent: str) -> str:
     """Return config.json's cgroupsPath: `/docker/ID`, or `<parent>/ID`."""
-    return posixpath.join(posixpath.normpath("/" + (parent or DEFAULT_PARENT)), container_id)
+    inside = posixpath.normpath("/" + (parent or DEFAULT_PARENT).lstrip("/"))
+    return posixpath.join(inside, container_id)
 
 
 def hierarchies() -> list[Path]:
@@ -61,9 +62,9 @@ def inherit_cpuset(directory: Path) -> None:
 
     Without it the group is empty and takes no process. Source: cpuset(7), clone_children.
     """
-    with contextlib.suppress(OSError):
-        top = next(p for p in directory.parents if p.exists())
-        if (top / "cgroup.clone_children").exists():
+    top = next(parent for parent in directory.parents if parent.exists())
+    if (top / "cpuset.cpus").exists():
+        with contextlib.suppress(OSError):
             (top / "cgroup.clone_children").write_text("1")
 
 

@@ -72,7 +72,7 @@ async def start(daemon: Daemon, container: Container) -> None:
         container.streams.pump()
     config = container.record.config
     if not config.open_stdin and not config.tty:
-        await daemon.containerd.close_stdin(container)
+        daemon.later(daemon.containerd.close_stdin(container))
     daemon.publish(container, "start")
     await container.announce()
 
