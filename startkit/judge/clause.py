@@ -29,9 +29,7 @@ class Source(Selector, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     era: str | None = None
 
 
-class Clause(
-    msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True
-):
+class Clause(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
     """One statement. `expected` is set when it is loaded; UNSET where the test computes it."""
 
     id: str

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-# the article's order; a room of startkit/, a file of golden/clauses/ and of suites/conformance/ each
+# in the article's order; a file of golden/clauses/ and one of suites/conformance/ each
 AREAS = ("lifecycle", "rootfs", "files", "bundle", "cgroup", "io", "containerd", "process")
 
 T = TypeVar("T")

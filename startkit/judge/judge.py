@@ -49,9 +49,7 @@ def judge(
     return verdict_of(clause, status, reason, expected=expected, observed=seen)
 
 
-def decide(
-    clause: Clause, same: bool, seen: Any, dialect: Dialect | None
-) -> tuple[Status, str]:
+def decide(clause: Clause, same: bool, seen: Any, dialect: Dialect | None) -> tuple[Status, str]:
     """Return status and reason, by what the dialect says."""
     entry = dialect.entry(clause.id) if dialect else None
     if dialect is None or entry is None:

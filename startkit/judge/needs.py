@@ -26,11 +26,16 @@ NEEDS: dict[str, tuple[Callable[[Seen], bool], str]] = {
 }
 
 
+def capable(_: Seen) -> bool:
+    """Say yes: a word that is not in NEEDS is a capability, which a target may lack."""
+    return True
+
+
 def unmet(clause: Clause, seen: Seen, lacks: Iterable[str] = ()) -> str | None:
     """Return why a clause does not apply, or None. `lacks`: capabilities the target is without."""
     missing = set(lacks)
     for word in clause.needs:
-        met, reason = NEEDS.get(word, (lambda _: True, ""))
+        met, reason = NEEDS.get(word, (capable, ""))
         if word in missing:
             return f"the target has no {word}"
         if not met(seen):
