@@ -1,0 +1,185 @@
+"""Options of a run, the check of golden/ before it, the scheduler, and the results after it.
+
+Rule: no fixtures here, and no judging. What is wrong with the command line or with
+golden/ is said in one line by the controller, before anything starts, with exit 2.
+
+2026-11-24: an own scheduler, because `--dist loadgroup` does not group on pytest 9.2
+(pytest-dev/pytest-xdist#1386): a scene would be started on every worker.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+
+from startkit.judge.clause import load_clauses
+from startkit.judge.dialect import Dialect, check, choose, load_dialects
+from startkit.judge.golden import GoldenError
+from startkit.judge.verdict import Verdict
+from startkit.observe.evidence import Seen
+from startkit.observe.life import load_recipes
+from startkit.report import result
+from startkit.report.run import Run
+from startkit.targets.guest import Guest
+from startkit.targets.target import TargetError, find_target
+from startkit.targets.watch import Live, Saved, Source
+
+ROOT = Path(__file__).parent
+GOLDEN = ROOT / "golden"
+CONFORMANCE = "suites/conformance/"
+USAGE = 2
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what a run can be asked for."""
+    group = parser.getgroup("startkit", "judging an engine")
+    group.addoption(
+        "--target",
+        default="startkit",
+        metavar="WHAT",
+        help="unix:///PATH of a running engine, a recipe's name (startkit, dockerd) or its file",
+    )
+    # --strict is pytest's own; here it also makes SHOULD clauses count
+    group.addoption(
+        "--evidence",
+        type=Path,
+        metavar="PATH",
+        help="judge an evidence.json, or a directory with one",
+    )
+    group.addoption(
+        "--results", type=Path, metavar="DIR", help="where results go (.startkit/TARGET)"
+    )
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Say whether this is a worker of pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Read golden/ and the command line; make the run."""
+    try:
+        config.startkit = Session(config)
+    except (GoldenError, TargetError, ValueError) as error:
+        usage(str(error))
+    if config.option.results and not config.option.xmlpath:
+        config.option.xmlpath = str(config.option.results / "junit.xml")
+    if not is_worker(config):
+        config.pluginmanager.register(Controller(config.startkit))
+
+
+def usage(text: str) -> NoReturn:
+    """End before anything was started."""
+    pytest.exit(" ".join(text.split()), returncode=USAGE)
+
+
+class Session:
+    """What the options come to; the suite finds it as `config.startkit`."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        options = config.option
+        self.golden = GOLDEN
+        self.recipes = load_recipes(GOLDEN / "scenes.toml")
+        self.saved = Saved(options.evidence) if options.evidence else None
+        self.target = find_target(options.target)
+        name = self.saved.seen.target if self.saved else self.target.name
+        self.run = Run(
+            target=name,
+            strict=bool(options.strict),
+            results=options.results or ROOT / ".startkit" / name,
+            clauses=load_clauses(GOLDEN),
+        )
+        for name, dialect in load_dialects(GOLDEN).items():
+            check(dialect, self.run.clauses, GOLDEN / "dialects" / f"{name}.toml")
+
+    def dialect(self, seen: Seen | None) -> Dialect | None:
+        """Return the dialect of what was seen, by what it says of itself."""
+        return choose(self.golden, seen.engine, seen.version) if seen else None
+
+    def source(self, tag: str) -> Source | Live:
+        """Return where evidence comes from; a Live one is still to be entered."""
+        return self.saved or Live(self.target, self.recipes, tag)
+
+
+class Controller:
+    """Gathers verdicts and evidence from all workers; writes and prints them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.run = session.run
+        self.judging = False
+        self.guest = Guest(session.target)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the verdict that came with a test; a test that died without one is broken."""
+        if not report.nodeid.startswith(CONFORMANCE):
+            return
+        self.judging = True
+        properties = dict(report.user_properties)
+        found = properties.get("verdict")
+        if found:
+            self.run.keep(msgspec.convert(found, Verdict))
+        elif report.failed:
+            self.run.keep(broken_verdict(report, properties.get("clause")))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take a worker's evidence; a worker that crashed took its own along."""
+        for part in getattr(node, "workeroutput", {}).get("startkit", []):
+            self.run.parts.append(msgspec.json.decode(part, type=Seen))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the results; turn the verdicts into the exit status."""
+        self.guest.leave()
+        if self.judging:
+            self.run.dialect = self.session.dialect(result.merge(self.run.parts))
+            self.run.write()
+            failed = session.exitstatus if session.exitstatus in {0, 1} else 0
+            code = self.run.code()
+            if session.exitstatus in {0, 1}:
+                session.exitstatus = code or failed
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the scoreboard."""
+        if self.judging:
+            terminalreporter.section("verdicts")
+            markup = terminalreporter._tw.hasmarkup
+            terminalreporter.write_line(self.run.summary(color=markup))
+
+
+def broken_verdict(report: pytest.TestReport, clause: str | None) -> Verdict:
+    """Return the verdict of a test that died before it had one, such as on a crashed worker."""
+    return Verdict(
+        clause=clause or report.nodeid.rpartition("::")[2],
+        status="broken",
+        expected=None,
+        observed=None,
+        reason=str(report.longrepr).strip().rpartition("\n")[2],
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send a worker's evidence to the controller."""
+    if is_worker(session.config):
+        parts = session.config.startkit.run.parts
+        session.config.workeroutput["startkit"] = [msgspec.json.encode(part) for part in parts]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a scene on one worker: it is started once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByScene(LoadScopeScheduling):
+        """Scope of a conformance test: its scene. Of any other test: its file."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("::")
+            scene = name.partition("[")[2].removesuffix("]")
+            return scene if scene and nodeid.startswith(CONFORMANCE) else file
+
+    return ByScene(config, log)
