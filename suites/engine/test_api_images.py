@@ -99,12 +99,13 @@ def test_an_image_in_use_is_a_409_and_else_deleted(talk):
 def test_what_happens_to_images_is_published(talk):
     def client_side(client, daemon):
         image_id = load(client)
+        load(client)
         client.post("/images/startkit/base/tag?repo=other")
         client.delete(f"/images/{image_id}?force=1")
         return image_id, daemon.published
 
     image_id, events = talk(client_side)
-    assert [event[1] for event in events] == ["load", "tag", "untag", "untag", "delete"]
+    assert [event[1] for event in events] == ["load", "load", "tag", "untag", "untag", "delete"]
     assert {event[2] for event in events} == {image_id}
 
 

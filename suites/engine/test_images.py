@@ -65,7 +65,7 @@ def images(tmp_path):
 
 
 def load(images, data):
-    return asyncio.run(images.load(reader(data)))
+    return asyncio.run(images.load(reader(data)))[1]
 
 
 def imported(images, data=ROOTFS, ref="x", **more):

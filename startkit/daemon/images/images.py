@@ -108,24 +108,26 @@ class Images:
         with archive_errors():
             return self.layers.register(decompressed(body), []).diff_id
 
-    async def load(self, read: Read) -> list[str]:
-        """Take in every image of a `docker save` archive; return the lines to tell the client.
+    async def load(self, read: Read) -> tuple[list[str], list[str]]:
+        """Take in every image of a `docker save` archive.
 
+        Returns the images' ids, and the lines to tell the client.
         Raises BadParameter or ServerError; images that were whole before that stay.
         """
         return await self.finish(self.load_body(await self.spool(read)))
 
-    async def load_body(self, body: BinaryIO) -> list[str]:
+    async def load_body(self, body: BinaryIO) -> tuple[list[str], list[str]]:
         """Unpack the spooled archive, then take in and name its images."""
         with body:
             loaded = await self.unpack(functools.partial(self.load_layers, body))
-        told = []
+        ids, told = [], []
         for raw, tags in loaded:
             image = self.keep(raw)
+            ids.append(image.id)
             told += [self.rename(tag, image) for tag in tags]
             if not tags:
                 told.append(f"Loaded image ID: {image.id}\n")
-        return told
+        return ids, told
 
     def load_layers(self, body: BinaryIO) -> list[tuple[bytes, list[references.Reference]]]:
         """Unpack every layer of the archive; return (configuration, names). Runs in a thread."""

@@ -41,11 +41,9 @@ async def create(call: Call) -> None:
 
 async def load(call: Call) -> None:
     """Take in a `docker save` archive."""
-    before = set(call.daemon.images.images)
-    told = await call.daemon.images.load(call.exchange.read)
-    for image in call.daemon.images.images:
-        if image not in before:
-            publish(call, "load", image)
+    loaded, told = await call.daemon.images.load(call.exchange.read)
+    for image in loaded:
+        publish(call, "load", image)
     lines = [msgspec.json.encode({"stream": line}) for line in told]
     await call.exchange.reply(200, b"".join(line + b"\r\n" for line in lines))
 
