@@ -215,6 +215,7 @@ class Daemon:
             shutil.rmtree(container.dir)
             container.removed = True
         self.store.forget(container)
+        container.record.state.error = ""  # who waits for `removed` is told of no error
         container.streams.finish()
         self.publish(container, "destroy")
         await container.announce()
