@@ -9,6 +9,7 @@ golden/ is said in one line by the controller, before anything starts, with exit
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,6 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.xmlpath = str(config.option.results / "junit.xml")
     if not is_worker(config):
         config.pluginmanager.register(Controller(config.startkit))
+        if os.environ.get("STARTKIT_NO_SKIPS"):
+            config.pluginmanager.register(NoSkips())
 
 
 def usage(text: str) -> NoReturn:
@@ -149,6 +152,41 @@ class Controller:
             terminalreporter.section("verdicts")
             markup = terminalreporter._tw.hasmarkup
             terminalreporter.write_line(self.run.summary(color=markup))
+
+
+class NoSkips:
+    """Makes a skip fail the run: the gate's machine has all that the tests can use.
+
+    Only a clause that does not apply to the target, said by the judge, is no skip.
+    """
+
+    def __init__(self) -> None:
+        self.skipped: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a skip and its reason."""
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = str(report.longrepr[-1] if report.longrepr else "").removeprefix("Skipped: ")
+            if not reason.startswith("not-applicable"):
+                self.skipped.append(f"{report.nodeid}: {reason}")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a whole file that was skipped."""
+        if report.skipped:
+            self.skipped.append(f"{report.nodeid}: {report.longrepr}")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Turn skips into a failure."""
+        if self.skipped and session.exitstatus == 0:
+            session.exitstatus = 1
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say which."""
+        if self.skipped:
+            terminalreporter.section("skipped, and STARTKIT_NO_SKIPS is set")
+            for line in self.skipped:
+                terminalreporter.write_line(line)
 
 
 def broken_verdict(report: pytest.TestReport, clause: str | None) -> Verdict:
