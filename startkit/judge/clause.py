@@ -6,7 +6,7 @@ for what prose says, `computed` for what follows from the evidence itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Level = Literal["MUST", "ARTICLE", "SHOULD"]
+Id = Annotated[str, msgspec.Meta(pattern=r"^[a-z]+(\.[a-z0-9]+(-[a-z0-9]+)*)+$")]
+Title = Annotated[str, msgspec.Meta(min_length=1, max_length=70)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Mutant = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
 class Source(Selector, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -32,8 +36,8 @@ class Source(Selector, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 class Clause(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
     """One statement. `expected` is set when it is loaded; UNSET where the test computes it."""
 
-    id: str
-    title: str
+    id: Id
+    title: Title
     level: Level
     source: Source
     scene: str
@@ -41,9 +45,9 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_u
     value: Any = msgspec.UNSET
     computed: str | None = None  # in words: what the test compares with
     observed: str | None = None  # in words: the shape of what is compared
-    look: str
-    hint: str
-    killed_by: str  # the breakage of an engine that it was seen to catch
+    look: Text
+    hint: Text
+    killed_by: Mutant  # the breakage of an engine that it was seen to catch
     withdrawn: str | None = None
     expected: Any = msgspec.UNSET
 

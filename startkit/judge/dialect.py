@@ -27,7 +27,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     clause: str
     seen: Any
     reason: str
-    since: str = ""  # the version that brought it
+    since: str = ""  # the version that brought it, `<= V` where V alone was looked at
     evidence: str = ""  # where that can be read or looked at
     link: str = ""  # the engine's own issue; a defect's duty
 
