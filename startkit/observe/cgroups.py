@@ -16,6 +16,8 @@ FILES = (
     *("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness"),
     *("cpu.max", "cpu.weight", "memory.max", "memory.swap.max"),
 )
+# mount options of a v1 hierarchy that are no controllers of it
+FLAGS = {"rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "none"}
 
 
 def hierarchies() -> dict[str, str]:
@@ -25,10 +27,8 @@ def hierarchies() -> dict[str, str]:
         if mount.fstype == "cgroup2":
             found.setdefault("unified", mount.target)
         elif mount.fstype == "cgroup":
-            words = [word for word in mount.super_options if word not in {"rw", "ro", "xattr"}]
-            name = ",".join(
-                word.removeprefix("name=") for word in words if "release_agent" not in word
-            )
+            words = [word for word in mount.super_options if word not in FLAGS]
+            name = ",".join(word.removeprefix("name=") for word in words if "agent=" not in word)
             found.setdefault(name, mount.target)
     return found
 

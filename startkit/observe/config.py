@@ -14,7 +14,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from startkit.observe import disk
+from startkit.observe import disk, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +129,17 @@ def bundle_files(bundle: str) -> dict[str, Any]:
     names = sorted(os.listdir(bundle)) if os.path.isdir(bundle) else []
     found = {name: disk.entry(os.path.join(bundle, name)) for name in names}
     return {name: seen for name, seen in found.items() if seen}
+
+
+def graph_driver_place(inspect: dict[str, Any]) -> str | None:
+    """Return GraphDriver.Data.MergedDir of an inspected container."""
+    driver = inspect.get("GraphDriver")
+    data = driver.get("Data") if isinstance(driver, dict) else None
+    place = data.get("MergedDir") if isinstance(data, dict) else None
+    return place if isinstance(place, str) else None
+
+
+def exec_root(daemon: Process | None) -> str:
+    """Return the daemon's --exec-root, real path; without the option dockerd's default."""
+    told = procfs.option(daemon.argv if daemon else [], "--exec-root")
+    return os.path.realpath(told) if told else "/run/docker"

@@ -10,7 +10,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from startkit.observe import cgroups, procfs
+from startkit.observe import cgroups, config, disk, procfs
+from startkit.observe.look import is_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,13 +33,14 @@ def settle(subject: Subject) -> list[str]:
 def search(subject: Subject) -> Iterator[str]:
     """Yield `kind place` of everything that still belongs to the container."""
     for mount in procfs.mounts():
-        if subject.id in mount.target or mount.target == subject.places.get("rootfs"):
+        if subject.id in mount.target or is_below(mount.target, subject.places.get("rootfs")):
             yield f"mount {mount.target}"
     for directory in cgroups.find(subject.id).values():
         yield f"cgroup {directory}"
     for pid in procfs.naming(subject.id):
         yield f"process {' '.join(procfs.words(f'/proc/{pid}/cmdline'))}"
-    for path in places(subject):
+    run = config.exec_root(subject.daemon)
+    for path in {*places(subject), *disk.named(run, subject.id)}:
         if os.path.lexists(path):
             yield f"path {path}"
 

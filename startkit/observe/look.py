@@ -121,9 +121,10 @@ def parse_lines(text: str) -> list[dict[str, Any]]:
     found = []
     for line in text.splitlines():
         try:
-            found.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
-            found.append({"unreadable": line})
+            row = None
+        found.append(row if isinstance(row, dict) else {"unreadable": line})
     return found
 
 
@@ -166,7 +167,8 @@ def look_fifos(subject: Subject) -> dict[str, Any]:
     )
     holders = {one.pid: name for name, one in known if one}
     bundle = subject.seen.get("bundle")
-    paths = fifos.locate([bundle] if bundle else [], subject.id, holders)
+    places = [bundle] if bundle else disk.named(config.exec_root(subject.daemon), subject.id)
+    paths = fifos.locate(places, subject.id, holders)
     if not paths:
         remembered = subject.places.get("fifos", {})
         paths = {role: path for role, path in remembered.items() if fifos.inode_of(path)}
@@ -177,9 +179,9 @@ def look_rootfs(subject: Subject) -> dict[str, Any]:
     """Return the merged rootfs as the host sees it, and the mounts of this container."""
     bundle, spec = subject.seen.get("bundle"), subject.seen.get("config")
     place = config.find_rootfs(bundle, spec) if bundle and spec else subject.places.get("rootfs")
-    place = place or graph_driver_place(subject.seen.get("inspect", {}))
+    place = place or config.graph_driver_place(subject.seen.get("inspect", {}))
     mounts = procfs.mounts()
-    own = [one for one in mounts if subject.id in one.target or one.target == place]
+    own = [one for one in mounts if subject.id in one.target or is_below(one.target, place)]
     if not place:
         return {"host_mounts": own}
     layer = os.path.basename(place.removesuffix("/merged"))
@@ -192,12 +194,9 @@ def look_rootfs(subject: Subject) -> dict[str, Any]:
     }
 
 
-def graph_driver_place(inspect: dict[str, Any]) -> str | None:
-    """Return GraphDriver.Data.MergedDir of an inspected container."""
-    driver = inspect.get("GraphDriver")
-    data = driver.get("Data") if isinstance(driver, dict) else None
-    place = data.get("MergedDir") if isinstance(data, dict) else None
-    return place if isinstance(place, str) else None
+def is_below(path: str, place: str | None) -> bool:
+    """Say whether a path is a place or lies below it."""
+    return place is not None and (path == place or path.startswith(f"{place}/"))
 
 
 def is_mounted(mounts: list[Mount], layer: str) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from startkit.observe import procfs
-from startkit.observe.config import Config
+from startkit.observe import config
 from startkit.observe.evidence import Entry, Moment, Mount
 
 if TYPE_CHECKING:
@@ -18,7 +17,13 @@ if TYPE_CHECKING:
 
 ABSENT = Entry(kind="absent", mode="absent", uid=-1, gid=-1, size=-1)
 NOT_MOUNTED = Mount(
-    root="", target="", fstype="absent", source="", options=[], super_options=[], propagation=""
+    root="absent",
+    target="absent",
+    fstype="absent",
+    source="absent",
+    options=[],
+    super_options=[],
+    propagation="absent",
 )
 ORDER = ("created", "running", "stopped", "again")
 
@@ -116,9 +121,9 @@ class MomentView:
         return self.bundle_files.get(name, ABSENT)
 
     @property
-    def config(self) -> Config:
+    def config(self) -> config.Config:
         """config.json of the bundle."""
-        return Config(self.field("config"))
+        return config.Config(self.field("config"))
 
     @property
     def fifos(self) -> dict[str, str]:
@@ -193,10 +198,17 @@ class MomentView:
         """Hierarchy -> directory."""
         return self.field("cgroup_dirs")  # type: ignore[no-any-return]
 
-    def cgroup(self, name: str) -> str | None:
-        """Return a cgroup file by its name alone (`pids.max`), whichever hierarchy has it."""
+    def cgroup(self, *names: str) -> str:
+        """Return the first cgroup file of these names (`pids.max`), whichever hierarchy has it.
+
+        Raises NoEvidence where there is none of them.
+        """
         found: dict[str, str] = self.field("cgroup_files")
-        return next((text for path, text in found.items() if path.endswith(f"/{name}")), None)
+        for name in names:
+            for path, text in found.items():
+                if path.endswith(f"/{name}"):
+                    return text
+        raise NoEvidence(f"the container's cgroups have no {' or '.join(names)}")
 
     @property
     def state_dir(self) -> str:
@@ -315,19 +327,30 @@ class SceneView(MomentView):
             raise NoEvidence(reason)
         return process
 
+    def named_rootfs(self) -> str | None:
+        """Return the rootfs by what the engine says of its driver, not by config.json."""
+        moments = self.scene.moments.values()
+        told = (config.graph_driver_place(at.inspect) for at in moments)
+        # a driver without MergedDir keeps its merged layers in one directory each
+        kept = (
+            at.rootfs
+            for at in moments
+            if at.rootfs
+            and os.path.dirname(at.rootfs) in self.layer_places(str(at.inspect.get("Driver")))
+        )
+        return next((place for place in (*told, *kept) if place), None)
+
+    def layer_places(self, driver: str) -> list[str]:
+        """Return the directories in which aufs and vfs keep what a container sees."""
+        return [os.path.join(self.scene.root or "/", driver, name) for name in ("mnt", "dir")]
+
     def names(self) -> dict[str, str]:
         """Return what differs from run to run: token of golden/README.md -> text seen here."""
         found = {
             "<ID>": self.scene.id,
             "<ID12>": self.scene.id[:12],
             "<ROOT>": self.scene.root,
-            "<RUN>": exec_root(self.scene.daemon),
-            "<ROOTFS>": next((at.rootfs for at in self.scene.moments.values() if at.rootfs), None),
+            "<RUN>": config.exec_root(self.scene.daemon),
+            "<ROOTFS>": self.named_rootfs(),
         }
         return {token: text for token, text in found.items() if text}
-
-
-def exec_root(daemon: Process | None) -> str:
-    """Return the daemon's --exec-root, real path; without the option dockerd's default."""
-    told = procfs.option(daemon.argv if daemon else [], "--exec-root")
-    return os.path.realpath(told) if told else "/run/docker"

@@ -141,7 +141,8 @@ def test_shm_is_unmounted_when_the_container_stops(seen, expect):
 
 @clause("files.log.streams")
 def test_the_log_tells_stdout_from_stderr(seen, expect):
-    expect(sorted([line.get("stream"), line.get("log")] for line in seen.stopped.log))
+    rows = [[str(line.get("stream")), str(line.get("log"))] for line in seen.stopped.log]
+    expect(sorted(rows))
 
 
 @clause("files.log.line")
@@ -151,7 +152,7 @@ def test_a_line_of_the_log_has_three_keys(seen, expect):
 
 @clause("files.log.terminal")
 def test_with_a_terminal_the_log_has_one_stream(seen, expect):
-    expect(sorted({line.get("stream") for line in seen.log}))
+    expect(sorted({str(line.get("stream")) for line in seen.log}))
 
 
 @clause("files.log.mode")
