@@ -75,6 +75,12 @@ LEFT_OUT = (
     ("/plugins.*", "plugins"),
     ("/system/df", "disk usage"),
 )
+# Things of which there are none here: `docker inspect NAME` asks for each kind in turn.
+NONE_OF = (
+    "/(networks|volumes)/{name}",
+    "/(services|tasks|nodes|secrets|configs)/{name}",
+    "/plugins/{name}/json",
+)
 VERSIONED = re.compile(r"/v([0-9]+)\.([0-9]+)(/.*)")
 
 
@@ -84,6 +90,7 @@ def pattern(path: str) -> re.Pattern[str]:
 
 
 TABLE = [(method, pattern(path), route) for method, path, route in ROUTES]
+ABSENT = [pattern(path) for path in NONE_OF]
 REFUSED = [
     (re.compile(path.replace("{image}", ".+").replace("{name}", "[^/]+")), what)
     for path, what in LEFT_OUT
@@ -140,6 +147,9 @@ def find(method: str, path: str) -> tuple[Route, str]:
     for known, expression, route in TABLE:
         if known == method and (match := expression.fullmatch(path)):
             return route, unquote(match.groupdict().get("name", ""))
+    for expression in ABSENT:
+        if method == "GET" and (match := expression.fullmatch(path)):
+            raise NotFound(f"No such object: {unquote(match['name'])}")
     for expression, what in REFUSED:
         if expression.fullmatch(path):
             raise NotSupported(f"startkit does not do {what}")

@@ -14,16 +14,17 @@ from typing import Any
 
 import msgspec
 
-from startkit.daemon import caps
+from startkit.daemon import caps, resources
 from startkit.daemon.errors import BadParameter, NotSupported
 from startkit.daemon.types import Config, HostConfig
 
 # Keys that only matter to the client, to other systems, or to `docker build`.
-HARMLESS = {"ContainerIDFile", "ConsoleSize", "OnBuild", "ArgsEscaped", "Shell", "Isolation"}
+HARMLESS = {"ContainerIDFile", "ConsoleSize", "OnBuild", "ArgsEscaped", "Shell"}
 # A value that asks for nothing, for any key: what clients send for an option not given.
 NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
 # Values beside those that ask for what happens anyway.
 DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "Isolation": ("default",),
     "MemorySwappiness": (-1,),
     "UsernsMode": ("host",),
     "VolumeDriver": ("local",),
@@ -179,6 +180,15 @@ def check_limits(host: HostConfig) -> None:
         raise BadParameter("Minimum memory limit allowed is 6MB")
     if 0 < host.memory_swap < host.memory:
         raise BadParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory_swap > 0 and not host.memory:
+        raise BadParameter(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    if 0 < host.memory < host.memory_reservation:
+        raise BadParameter(
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+        )
+    check_cpu_times(host)
     cpus = os.cpu_count() or 1
     if not 0 <= host.nano_cpus <= cpus * 10**9:
         raise BadParameter(
@@ -191,6 +201,7 @@ def check_limits(host: HostConfig) -> None:
     for key, text in (("CpusetCpus", host.cpuset_cpus), ("CpusetMems", host.cpuset_mems)):
         if text and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
             raise BadParameter(f"Invalid value {text} for {key}")
+    resources.check_cpus(host.cpuset_cpus)
     if not -1000 <= host.oom_score_adj <= 1000:
         raise BadParameter(
             f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
@@ -204,6 +215,16 @@ def check_limits(host: HostConfig) -> None:
             raise BadParameter(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
             )
+
+
+def check_cpu_times(host: HostConfig) -> None:
+    """Check `--cpu-period` and `--cpu-quota`, in microseconds. Raises BadParameter."""
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise BadParameter(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if 0 < host.cpu_quota < 1000:
+        raise BadParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 
 
 def check_address(text: str, key: str) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from startkit.daemon.types import Device, HostConfig
 
 CPU_PERIOD_US = 100_000
+CPU_MAX = 8192  # the kernel's own largest NR_CPUS
 # null full... zero random urandom, tty and console; deny what FUSE would open
 ALLOWED = ((1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1))
 FUSE = (10, 229)
@@ -62,14 +63,15 @@ def nodes(device: Device) -> list[dict[str, Any]]:
 
 
 def below(source: str, target: str) -> list[dict[str, Any] | None]:
-    """Return every device node in a tree such as /dev/snd."""
-    found = []
-    for top, _, names in os.walk(source):
-        for name in sorted(names):
-            path = os.path.join(top, name)
-            entry = node(path, target + path.removeprefix(source))
-            found += [entry] if entry else []
-    return list(found)
+    """Return every device node in a tree such as /dev/snd, by name; symlinks are passed over."""
+    found: list[dict[str, Any] | None] = []
+    for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
+        inside = f"{target}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            found += below(entry.path, inside)
+        elif not entry.is_symlink() and (made := node(entry.path, inside)):
+            found.append(made)
+    return found
 
 
 def node(source: str, target: str) -> dict[str, Any] | None:
@@ -121,7 +123,27 @@ def of(host: HostConfig) -> dict[str, Any]:
         "pids": {"limit": host.pids_limit},
     }
     for name, values in groups.items():
-        given = {key: value for key, value in values.items() if value}
+        # -1 asks for no limit, which is what is there without one
+        given = {key: value for key, value in values.items() if value and value != -1}
         if given:
             made[name] = given
     return made
+
+
+def numbers(text: str) -> set[int]:
+    """Return the numbers of a list such as `0-2,5`, the kernel's own form."""
+    found: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), min(int(last or first), CPU_MAX) + 1))
+    return found
+
+
+def check_cpus(wanted: str) -> None:
+    """Raise BadParameter where a processor is asked for that is not online."""
+    with open("/sys/devices/system/cpu/online") as file:
+        online = file.read().strip()
+    if not numbers(wanted) <= numbers(online):
+        raise BadParameter(
+            f"Requested CPUs are not available - requested {wanted}, available: {online}"
+        )

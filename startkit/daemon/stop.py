@@ -108,7 +108,6 @@ async def wait(container: Container, condition: str) -> dict[str, object]:
     async with container.changed:
         await container.changed.wait_for(holds)
     state = container.record.state
-    return {
-        "StatusCode": state.exit_code,
-        "Error": {"Message": state.error} if state.error else None,
-    }
+    # with `removed` the error would be the removal's: why a start failed, start has said
+    error = state.error if condition != "removed" else ""
+    return {"StatusCode": state.exit_code, "Error": {"Message": error} if error else None}
