@@ -16,6 +16,7 @@ from startkit.client import Client
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the daemon needs root")
 LIMIT_S = 30
+STARTED = []
 
 
 @pytest.fixture
@@ -23,6 +24,10 @@ def place():
     """Give a place of its own, short enough for a socket, empty of mounts at the end."""
     root = Path(tempfile.mkdtemp(prefix="startkit-door-"))
     yield root
+    for daemon in STARTED:
+        if daemon.poll() is None:  # its test failed
+            end(daemon)
+    STARTED.clear()
     assert str(root) not in Path("/proc/self/mountinfo").read_text()
     shutil.rmtree(root)
 
@@ -42,6 +47,7 @@ def start(place, *more):
         daemon = subprocess.Popen(
             command(place, *more), stdout=subprocess.PIPE, stderr=log, text=True
         )
+    STARTED.append(daemon)
     return daemon, daemon.stdout.readline()
 
 
