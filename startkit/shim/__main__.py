@@ -1,7 +1,8 @@
-"""The front door of the shim, run by path: `python -I -S .../shim/__main__.py ID BUNDLE RUNTIME`.
+"""The front door of the shim, run by path.
 
-Isolated (-I) and without site (-S), Python neither knows where the project lies nor
-spends the time to look for packages that a shim does not use.
+`python -I -S .../shim/__main__.py ID BUNDLE RUNTIME`: isolated (-I) and without site
+(-S), Python neither knows where the project lies nor spends the time to look for
+packages that a shim does not use.
 """
 
 import os

@@ -53,7 +53,7 @@ def test_no_verdict_at_all_is_broken(tmp_path):
 
 
 @pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 1)])
-def test_a_should_counts_only_when_strict(tmp_path, strict, code):
+def test_a_lesser_level_counts_only_when_strict(tmp_path, strict, code):
     verdicts = verdict("differs"), verdict("conforms", "io.y")
 
     assert code == run(tmp_path, *verdicts, strict=strict, level="SHOULD").code()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,16 @@ from startkit.targets.target import Engine, Socket, TargetError, find_target
 from startkit.targets.watch import Live
 
 PYTHON = [sys.executable, "-c"]
+
+
+def waiting(argument):
+    """Start a process that waits for the end of its stdin; it is there when this returns."""
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen([*PYTHON, code, argument], **pipes)
+    child.stdout.readline()
+    child.stdout.close()
+    return child
 
 
 def engine(code, **more):
@@ -61,14 +72,13 @@ def test_a_target_that_cannot_run_leaves_no_evidence_and_one_reason():
 
 
 def test_a_process_below_the_root_is_ended_by_the_sweep(tmp_path):
-    child = subprocess.Popen(["sleep", "1000"], executable="/bin/sleep", cwd="/")
-    stray = subprocess.Popen([*PYTHON, "input()", f"{tmp_path}/x"], stdin=subprocess.PIPE)
+    other, stray = waiting("elsewhere"), waiting(f"{tmp_path}/x")
 
     process.sweep(str(tmp_path))
-    stray.stdin.close()
 
-    assert (child.poll(), stray.wait()) == (None, -9)
-    process.end(child, 9)
+    for child in (other, stray):
+        child.stdin.close()
+    assert (other.wait(), stray.wait()) == (0, -signal.SIGKILL)
 
 
 def test_a_mount_below_the_root_is_undone_by_the_sweep(tmp_path):
