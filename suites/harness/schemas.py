@@ -15,7 +15,7 @@ from startkit.judge.clause import ClauseFile
 from startkit.judge.dialect import Dialect
 from startkit.judge.listing import Index
 from startkit.observe.evidence import Seen
-from startkit.observe.life import Recipe
+from startkit.observe.life import Recipe  # noqa: TC001 - msgspec reads the annotation
 from startkit.report.result import Result
 
 PLACE = Path(__file__).parents[2] / "golden" / "schema"
