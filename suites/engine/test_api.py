@@ -214,7 +214,7 @@ def test_an_unknown_page_is_a_404(target):
     [
         ("POST", "/build", "build"),
         ("POST", "/containers/c/exec", "exec"),
-        ("GET", "/v1.41/networks/x", "networks"),
+        ("GET", "/v1.41/networks", "networks"),
         ("POST", "/volumes/create", "volumes"),
         ("GET", "/containers/c/stats", "stats"),
         ("POST", "/containers/prune", "prune"),

@@ -175,6 +175,12 @@ def test_a_program_that_cannot_run_has_dockers_exit_status(cli, program, status,
     assert text in done.stderr
 
 
+def test_inspect_of_nothing_tries_every_kind_and_says_so(cli):
+    done = cli("inspect", "nothing")
+    assert done.returncode == 1
+    assert "no such object: nothing" in done.stderr.lower()
+
+
 def test_events_tell_a_containers_whole_life(cli):
     before = ok(cli("info", "-f", "{{.SystemTime}}")).strip()
     ok(cli("run", "--rm", "--name", "life", NAME, "true"))
