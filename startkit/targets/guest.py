@@ -18,8 +18,9 @@ from startkit.targets.target import Socket
 if TYPE_CHECKING:
     from startkit.targets.target import Target
 
-# cgroups that engines make for their containers, of themselves or for a scene, and never remove
-PARENTS = ("docker", "startkit-suite")
+# cgroups that engines make above a container's and never remove: their own, and a scene's
+PARENT = "docker"
+OURS = "startkit-suite"
 
 
 class Guest:
@@ -28,7 +29,7 @@ class Guest:
     def __init__(self, target: Target) -> None:
         self.client = Client(target.path, timeout_s=5) if isinstance(target, Socket) else None
         self.had_image = self.has_image()
-        self.absent = [path for path in parents() if not os.path.isdir(path)]
+        self.absent = [path for path in parents(PARENT) if not os.path.isdir(path)]
 
     def has_image(self) -> bool:
         """Say whether the running engine has the suites' image; True when it does not answer."""
@@ -42,12 +43,11 @@ class Guest:
         if self.client and not self.had_image:
             with contextlib.suppress(ClientError):
                 self.client.delete(f"/images/{IMAGE}", force=True)
-        for path in self.absent:
+        for path in (*self.absent, *parents(OURS)):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
 
 
-def parents() -> list[str]:
-    """Return where the cgroup parents stand or would stand in each hierarchy."""
-    tops = cgroups.hierarchies().values()
-    return [os.path.join(top, parent) for top in tops for parent in PARENTS]
+def parents(name: str) -> list[str]:
+    """Return where a cgroup parent stands or would stand in each hierarchy."""
+    return [os.path.join(top, name) for top in cgroups.hierarchies().values()]

@@ -67,7 +67,7 @@ class Live:
     def begin(self, stack: contextlib.ExitStack) -> None:
         """Start the target and see one container through before anything is judged."""
         if absent := self.target.missing():
-            raise TargetError(f"{self.target.name}: not installed here: {', '.join(absent)}")
+            raise TargetError(f"{self.target.name}: not here: {', '.join(absent)}")
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="startkit-")))
         socket = stack.enter_context(self.target.running(root))
         collector = Collector(socket, tag=self.tag)

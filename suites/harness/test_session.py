@@ -70,7 +70,7 @@ def test_a_socket_that_is_not_there_is_named_once_and_exit_3(tmp_path):
 
     assert ran.returncode == 3
     assert (
-        f"exit 3: nothing was judged: socket: not installed here: {tmp_path}/api.sock" in ran.stdout
+        f"exit 3: nothing was judged: socket: not here: {tmp_path}/api.sock" in ran.stdout
     )
 
 

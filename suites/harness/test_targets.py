@@ -67,7 +67,7 @@ def test_a_target_that_cannot_run_leaves_no_evidence_and_one_reason():
     with live.watching() as source:
         scene = source.scene("plain")
 
-    assert scene.scene.broken == "e: not installed here: no-such-program"
+    assert scene.scene.broken == "e: not here: no-such-program"
     assert live.failure == scene.scene.broken
 
 
