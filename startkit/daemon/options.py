@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from startkit.daemon import caps, resources
+from startkit.daemon import caps, limits
 from startkit.daemon.errors import BadParameter, NotSupported
 from startkit.daemon.types import Config, HostConfig
 
@@ -33,27 +33,13 @@ HOSTNAME = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
 )
 PROPAGATION = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
-RLIMITS = frozenset(
-    [
-        "as",
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ]
-)
-ULIMIT_MAX = 2**63 - 1
+# what the third part of a `-v` may say, one word of each kind
+BIND_WORDS = {
+    "access": ("ro", "rw"),
+    "propagation": PROPAGATION,
+    "label": ("z", "Z"),
+    "consistency": ("consistent", "cached", "delegated"),
+}
 
 
 def parse(body: bytes) -> tuple[Config, HostConfig]:
@@ -79,7 +65,7 @@ def parse(body: bytes) -> tuple[Config, HostConfig]:
     refuse_networking(networking)
     check_config(config, host)
     check_host(host)
-    check_limits(host)
+    limits.check(host)
     return config, host
 
 
@@ -94,11 +80,13 @@ def refuse_unknown(raw: dict[str, Any], known: type[msgspec.Struct], prefix: str
 
 def refuse_networking(networking: Any) -> None:
     """Raise NotSupported where an endpoint asks for an address, an alias, a driver option."""
-    endpoints = (
-        (networking or {}).get("EndpointsConfig") if isinstance(networking, dict | None) else 0
-    )
-    if endpoints == 0:
+    if not isinstance(networking, dict | None):
         raise BadParameter("invalid JSON: Expected `object` - at `$.NetworkingConfig`")
+    endpoints = (networking or {}).get("EndpointsConfig")
+    if not isinstance(endpoints, dict | None):
+        raise BadParameter(
+            "invalid JSON: Expected `object` - at `$.NetworkingConfig.EndpointsConfig`"
+        )
     for name, endpoint in (endpoints or {}).items():
         for key, value in (endpoint or {}).items():
             if value not in NOTHING:
@@ -120,7 +108,8 @@ def check_config(config: Config, host: HostConfig) -> None:
         raise BadParameter("conflicting options: hostname and the UTS mode")
     if config.working_dir and not config.working_dir.startswith("/"):
         raise BadParameter(
-            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+            f"the working directory '{config.working_dir}' is invalid, "
+            "it needs to be an absolute path"
         )
     for variable in config.env or []:
         if not variable or variable.startswith("=") or "\0" in variable:
@@ -162,69 +151,22 @@ def check_host(host: HostConfig) -> None:
             raise BadParameter(f"invalid DNS setting: {text!r}")
     for option in host.security_opt or []:
         no_new_privileges_of(option)
-    for bind in host.binds or []:
-        split_bind(bind)
-    for target in host.tmpfs or {}:
-        check_target(target, target)
+    check_mounts(host)
     caps.resolve(host.cap_add or [], host.cap_drop or [])
     for device in host.devices or []:
         if not device.cgroup_permissions or set(device.cgroup_permissions) - set("rwm"):
             raise BadParameter(f"invalid device mode: {device.cgroup_permissions!r} (some of rwm)")
 
 
-def check_limits(host: HostConfig) -> None:
-    """Check numbers. Raises BadParameter with dockerd's wording where it has one."""
-    if host.shm_size is not None and host.shm_size < 0:
-        raise BadParameter("SHM size can not be less than 0")
-    if 0 < host.memory < 6 * 1024 * 1024 or host.memory < 0:
-        raise BadParameter("Minimum memory limit allowed is 6MB")
-    if 0 < host.memory_swap < host.memory:
-        raise BadParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory_swap > 0 and not host.memory:
-        raise BadParameter(
-            "You should always set the Memory limit when using Memoryswap limit, see usage"
-        )
-    if 0 < host.memory < host.memory_reservation:
-        raise BadParameter(
-            "Minimum memory limit can not be less than memory reservation limit, see usage"
-        )
-    check_cpu_times(host)
-    cpus = os.cpu_count() or 1
-    if not 0 <= host.nano_cpus <= cpus * 10**9:
-        raise BadParameter(
-            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise BadParameter(
-            "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set."
-        )
-    for key, text in (("CpusetCpus", host.cpuset_cpus), ("CpusetMems", host.cpuset_mems)):
-        if text and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-            raise BadParameter(f"Invalid value {text} for {key}")
-    resources.check_cpus(host.cpuset_cpus)
-    if not -1000 <= host.oom_score_adj <= 1000:
-        raise BadParameter(
-            f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
-        )
-    for limit in host.ulimits or []:
-        if limit.name not in RLIMITS:
-            raise BadParameter(f"invalid ulimit type: {limit.name}")
-        if not (-1 <= limit.soft <= ULIMIT_MAX and -1 <= limit.hard <= ULIMIT_MAX):
-            raise BadParameter(f"invalid ulimit value: {limit.name}={limit.soft}:{limit.hard}")
-        if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
-            raise BadParameter(
-                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
-            )
-
-
-def check_cpu_times(host: HostConfig) -> None:
-    """Check `--cpu-period` and `--cpu-quota`, in microseconds. Raises BadParameter."""
-    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
-        raise BadParameter(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
-        )
-    if 0 < host.cpu_quota < 1000:
-        raise BadParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+def check_mounts(host: HostConfig) -> None:
+    """Check `-v` and `--tmpfs`. Raises BadParameter, NotSupported."""
+    targets = [split_bind(bind)[1] for bind in host.binds or []]
+    for target in host.tmpfs or {}:
+        check_target(target, target)
+        targets.append(os.path.normpath(target))
+    for target in targets:
+        if targets.count(target) > 1:
+            raise BadParameter(f"Duplicate mount point: {target}")
 
 
 def check_address(text: str, key: str) -> None:
@@ -257,16 +199,14 @@ def split_bind(bind: str) -> tuple[str, str, bool, str]:
     if not source.startswith("/"):
         raise NotSupported(f"startkit does not support named volumes: '{bind}'")
     check_target(target, bind)
-    writable, propagation = True, "rprivate"
-    for word in parts[2].split(",") if len(parts) == 3 else []:
-        if word in ("ro", "rw"):
-            writable = word == "rw"
-        elif word in PROPAGATION:
-            propagation = word
-        elif word in ("z", "Z"):
-            raise NotSupported(f"startkit does not support SELinux labels: '{bind}'")
-        elif word not in ("consistent", "cached", "delegated"):
-            raise BadParameter(f"invalid mode: {word} in volume specification '{bind}'")
+    words = parts[2].split(",") if len(parts) == 3 else []
+    said = {kind: [word for word in words if word in known] for kind, known in BIND_WORDS.items()}
+    if len(words) != sum(map(len, said.values())) or any(len(of) > 1 for of in said.values()):
+        raise BadParameter(f"invalid mode: {parts[2]}")
+    if said["label"]:
+        raise NotSupported(f"startkit does not support SELinux labels: '{bind}'")
+    writable = said["access"] != ["ro"]
+    propagation = (said["propagation"] or ["rprivate"])[0]
     return source, os.path.normpath(target), writable, propagation
 
 
