@@ -80,14 +80,15 @@ def plain(word: str) -> str:
     """Return `NET_ADMIN` for `net_admin` or `CAP_NET_ADMIN`. Raises BadParameter."""
     name = word.upper().removeprefix("CAP_")
     if name != "ALL" and name not in ALL:
-        raise BadParameter(f'Unknown capability: "{word}"')
+        raise BadParameter(f'unknown capability: "CAP_{name}"')
     return name
 
 
 def resolve(add: list[str], drop: list[str], *, privileged: bool = False) -> list[str]:
     """Return the container's capabilities as `CAP_X` words.
 
-    The defaults keep their order, added ones follow in the order given.
+    The defaults keep their order, added ones follow in the order given; what is both
+    dropped and added is there.
     Raises BadParameter for an unknown word.
     """
     added, dropped = [plain(word) for word in add], {plain(word) for word in drop}
@@ -96,6 +97,6 @@ def resolve(add: list[str], drop: list[str], *, privileged: bool = False) -> lis
     if "ALL" in added:
         names = [name for name in held() if name not in dropped]
     else:
-        base = [] if "ALL" in dropped else list(DEFAULT)
-        names = [name for name in dict.fromkeys(base + added) if name not in dropped]
+        base = [] if "ALL" in dropped else [name for name in DEFAULT if name not in dropped]
+        names = list(dict.fromkeys(base + added))
     return [f"CAP_{name}" for name in names]

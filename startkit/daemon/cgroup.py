@@ -27,7 +27,7 @@ def path_of(container_id: str, parent: str) -> str:
 
 def hierarchies() -> list[Path]:
     """Return the mount points of the cgroup file systems, in the order of the mount table."""
-    found = {}
+    found: dict[str, None] = {}
     with open("/proc/self/mountinfo") as table:
         for line in table:
             fields, _, rest = line.partition(" - ")
