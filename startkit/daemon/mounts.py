@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from startkit.daemon.errors import BadParameter
-from startkit.daemon.options import split_bind
+from startkit.daemon.options import PROPAGATION, split_bind
 
 if TYPE_CHECKING:
     from startkit.daemon.store import Container
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 Mount = dict[str, Any]
 
-NEVER_READONLY = {"/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"}
+TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev", "rprivate")
+TMPFS_SETTINGS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol")
+# option -> the question it answers; of each question one answer is kept
+TMPFS_FLAGS = {
+    **{f"{no}{name}": name for name in ("exec", "suid", "dev", "diratime") for no in ("", "no")},
+    **dict.fromkeys(("ro", "rw"), "write"),
+    **dict.fromkeys(("atime", "noatime", "relatime", "norelatime", "strictatime"), "atime"),
+    **dict.fromkeys(("sync", "async", "dirsync"), "sync"),
+    **dict.fromkeys(PROPAGATION, "propagation"),
+}
 
 
 def mount(destination: str, fstype: str, source: str, options: str) -> Mount:
@@ -98,11 +107,24 @@ def from_container_dir(container: Container) -> list[Mount]:
 
 
 def tmpfs(host: HostConfig) -> list[Mount]:
-    """Return the `--tmpfs` mounts."""
+    """Return the `--tmpfs` mounts. Raises BadParameter for an option that no tmpfs has."""
     return [
-        mount(target, "tmpfs", "tmpfs", f"noexec nosuid nodev rprivate {words.replace(',', ' ')}")
-        for target, words in (host.tmpfs or {}).items()
+        mount(target, "tmpfs", "tmpfs", " ".join(tmpfs_words(text.split(","))))
+        for target, text in (host.tmpfs or {}).items()
     ]
+
+
+def tmpfs_words(given: list[str]) -> list[str]:
+    """Return dockerd's options and the user's: of two that contradict, the last one stays."""
+    kept: dict[str, str] = {}
+    for word in [*TMPFS_DEFAULTS, *filter(None, given)]:
+        name, equals, _ = word.partition("=")
+        kind = name if equals else TMPFS_FLAGS.get(name)
+        if kind is None or (equals and name not in TMPFS_SETTINGS):
+            raise BadParameter(f"invalid tmpfs option {word!r}")
+        kept.pop(kind, None)
+        kept[kind] = word
+    return list(kept.values())
 
 
 def merge(base: list[Mount], added: list[Mount]) -> list[Mount]:
@@ -128,14 +150,10 @@ def of(container: Container) -> tuple[list[Mount], str]:
     given = {entry["destination"] for entry in users}
     ours = [entry for entry in from_container_dir(container) if entry["destination"] not in given]
     base = defaults()
-    if host.privileged:
+    if host.privileged:  # writable on a read-only root, too
         for entry in base:
             if entry["destination"] in ("/sys", "/sys/fs/cgroup"):
                 entry["options"].remove("ro")
-    if host.readonly_rootfs:
-        for entry in base:
-            if entry["destination"] not in NEVER_READONLY and "ro" not in entry["options"]:
-                entry["options"].append("ro")
     return merge(base, binds_first(users, ours)), propagation
 
 
