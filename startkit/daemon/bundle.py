@@ -120,10 +120,11 @@ def config(
         "cgroupsPath": cgroup.path_of(container.id, cgroup_parent),
         "namespaces": namespaces(host, pids),
         "resources": resources.of(host),
-        "devices": resources.devices(host),
         "maskedPaths": MASKED if host.masked_paths is None else host.masked_paths,
         "readonlyPaths": READONLY if host.readonly_paths is None else host.readonly_paths,
     }
+    if nodes := resources.devices(host):
+        linux["devices"] = nodes
     if host.privileged:
         linux["maskedPaths"] = linux["readonlyPaths"] = []
     if host.sysctls:

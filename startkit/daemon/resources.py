@@ -108,7 +108,8 @@ def of(host: HostConfig) -> dict[str, Any]:
     Without `--memory-swap` a memory limit allows as much swap again.
     """
     made: dict[str, Any] = {"devices": device_rules(host)}
-    swap = host.memory_swap or 2 * host.memory
+    # -1 asks for no limit, which is what is there when nothing is set
+    swap = max(host.memory_swap or 2 * host.memory, 0)
     quota = host.nano_cpus * CPU_PERIOD_US // 10**9 or host.cpu_quota
     period = CPU_PERIOD_US if host.nano_cpus else host.cpu_period
     groups: dict[str, dict[str, Any]] = {
@@ -120,11 +121,10 @@ def of(host: HostConfig) -> dict[str, Any]:
             "cpus": host.cpuset_cpus,
             "mems": host.cpuset_mems,
         },
-        "pids": {"limit": host.pids_limit},
+        "pids": {"limit": max(host.pids_limit or 0, 0)},
     }
     for name, values in groups.items():
-        # -1 asks for no limit, which is what is there without one
-        given = {key: value for key, value in values.items() if value and value != -1}
+        given = {key: value for key, value in values.items() if value}
         if given:
             made[name] = given
     return made

@@ -38,12 +38,12 @@ def lines(rootfs: str, path: str) -> list[list[str]]:
         os.close(root)
 
 
-def number(text: str, what: str) -> int | None:
+def number(text: str) -> int | None:
     """Return a numeric id, None for a name. Raises BadParameter out of range."""
     if not text.isdecimal():
         return None
     if int(text) > ID_MAX:
-        raise BadParameter(f"{what}s must be in range 0-{ID_MAX}")
+        raise BadParameter(f"uids and gids must be in range 0-{ID_MAX}")
     return int(text)
 
 
@@ -52,7 +52,7 @@ def group_id(text: str, groups: list[list[str]]) -> int:
     for row in groups:
         if len(row) >= 3 and row[0] == text and row[2].isdecimal():
             return int(row[2])
-    gid = number(text, "gid")
+    gid = number(text)
     if gid is None:
         raise BadParameter(f"unable to find group {text}: no matching entries in group file")
     return gid
@@ -66,7 +66,7 @@ def resolve(rootfs: str, user: str, add: list[str]) -> User:
     name, _, group = user.partition(":")
     passwd, groups = lines(rootfs, "/etc/passwd"), lines(rootfs, "/etc/group")
     name = name or "0"
-    uid, gid, login = number(name, "uid"), 0, ""
+    uid, gid, login = number(name), 0, ""
     for row in passwd:
         if len(row) >= 4 and (row[0] == name or row[2] == name) and row[2].isdecimal():
             uid, gid, login = int(row[2]), int(row[3] or 0), row[0]
