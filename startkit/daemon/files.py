@@ -126,15 +126,11 @@ def write_hostname(start: Start) -> None:
 
 
 def write_hosts(start: Start) -> None:
-    """Step: `hosts`; with the machine's network it is the machine's."""
+    """Step: `hosts`; with the machine's network, and no `--add-host`, it is the machine's."""
     host = start.container.host
-    machine = of_machine("/etc/hosts") if host.network_mode == "host" else ""
-    if machine:
-        extra = (word.partition(":") for word in host.extra_hosts or [])
-        text = machine + "".join(f"{address}\t{name}\n" for name, _, address in extra)
-    else:
-        text = hosts_text(host.extra_hosts or [])
-    put(start.container.dir / "hosts", text)
+    as_machine = host.network_mode == "host" and not host.extra_hosts
+    text = of_machine("/etc/hosts") if as_machine else ""
+    put(start.container.dir / "hosts", text or hosts_text(host.extra_hosts or []))
 
 
 def write_resolv_conf(start: Start) -> None:
