@@ -7,13 +7,14 @@ Source: article, heading on the rootfs; era.md sections 2 and 3.
 
 from __future__ import annotations
 
+import posixpath
 import secrets
 import shutil
 import socket
 from typing import TYPE_CHECKING
 
 from startkit.daemon import layers, options, store
-from startkit.daemon.errors import ApiError, BadParameter, ServerError
+from startkit.daemon.errors import ApiError, BadParameter, NotFound, ServerError
 from startkit.daemon.io import Streams
 from startkit.daemon.types import Config, HostConfig, Record, State
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 def words(value: list[str] | str | None) -> list[str]:
     """Return a command as words; a bare string is one word, as in dockerd."""
     return [value] if isinstance(value, str) else list(value or [])
+
+
+def clean(path: str) -> str:
+    """Return a directory's path without `.`, `..` and doubled slashes; empty stays empty."""
+    return "/" + posixpath.normpath(path).lstrip("/") if path else ""
 
 
 def merge(config: Config, image: Image) -> None:
@@ -41,7 +47,7 @@ def merge(config: Config, image: Image) -> None:
     if config.entrypoint == [""]:
         config.entrypoint = None
     config.user = config.user or from_image.user
-    config.working_dir = config.working_dir or from_image.working_dir
+    config.working_dir = clean(config.working_dir or from_image.working_dir)
     config.stop_signal = config.stop_signal or from_image.stop_signal
     config.labels = {**(from_image.labels or {}), **(config.labels or {})}
     own = config.env or []
@@ -50,7 +56,8 @@ def merge(config: Config, image: Image) -> None:
     config.env = inherited + own
     if from_image.volumes:
         raise BadParameter(
-            f"the image declares volumes ({', '.join(from_image.volumes)}), which startkit does not have"
+            f"the image declares volumes ({', '.join(from_image.volumes)}), "
+            "which startkit does not have"
         )
     if not words(config.entrypoint) + words(config.cmd):
         raise BadParameter("No command specified")
@@ -61,6 +68,7 @@ def create(daemon: Daemon, name: str | None, body: bytes) -> dict[str, object]:
     config, host = options.parse(body)
     if host.runtime and host.runtime not in daemon.runtimes:
         raise BadParameter(f"Unknown runtime specified {host.runtime}")
+    check_joined(daemon, host)
     name = daemon.store.free_name(name)
     if not config.image:
         raise BadParameter("config.Image: no image given")
@@ -68,7 +76,7 @@ def create(daemon: Daemon, name: str | None, body: bytes) -> dict[str, object]:
     merge(config, image)
     container_id, mount_id = secrets.token_hex(32), secrets.token_hex(32)
     if not config.hostname:
-        on_machine = host.network_mode == "host" or host.uts_mode == "host"
+        on_machine = host.network_mode == "host"
         config.hostname = socket.gethostname() if on_machine else container_id[:12]
     complete(host, daemon)
     command = words(config.entrypoint) + words(config.cmd)
@@ -93,6 +101,19 @@ def create(daemon: Daemon, name: str | None, body: bytes) -> dict[str, object]:
     daemon.store.add(container)
     daemon.publish(container, "create")
     return {"Id": container_id, "Warnings": []}
+
+
+def check_joined(daemon: Daemon, host: HostConfig) -> None:
+    """Raise BadParameter where `--pid` or `--ipc container:X` names nobody.
+
+    Not NotFound: at this place a client takes 404 for a missing image, and pulls it.
+    """
+    for mode in (host.pid_mode, host.ipc_mode):
+        if mode.startswith("container:"):
+            try:
+                daemon.find(mode.partition(":")[2])
+            except NotFound as error:
+                raise BadParameter(error.message) from None
 
 
 def complete(host: HostConfig, daemon: Daemon) -> None:
