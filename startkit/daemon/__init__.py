@@ -1,0 +1,1 @@
+"""dockerd: the API in front, and the steps of a start behind it."""

@@ -211,7 +211,12 @@ async def ended(handle: int) -> None:
     """Wait until the process behind a pidfd has ended."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(handle, lambda: future.done() or future.set_result(None))
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    loop.add_reader(handle, wake)
     try:
         await future
     finally:

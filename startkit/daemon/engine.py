@@ -46,7 +46,10 @@ class Config:
 
 
 class Daemon:
-    """One daemon. Raises ApiError where the storage driver cannot be had, or a runtime is unknown."""
+    """One daemon.
+
+    Raises ApiError where the storage driver cannot be had, or a runtime is unknown.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -122,7 +125,7 @@ class Daemon:
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the requests; an error goes to the log."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.settle)
 
@@ -130,7 +133,7 @@ class Daemon:
         """Forget a finished task, but not its error."""
         self.tasks.discard(task)
         if not task.cancelled() and task.exception():
-            self.warn(f"{task.get_coro().__qualname__}: {task.exception()!r}")
+            self.warn(f"{task.get_coro()!r}: {task.exception()!r}")
 
     def warn(self, text: str) -> None:
         """Write one line to the daemon's own log."""

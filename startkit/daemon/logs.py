@@ -125,11 +125,9 @@ async def read(
 
     A line that a full disk or a crash has cut is passed over.
     """
-    try:
-        file = open(log.path, "rb")
-    except FileNotFoundError:
+    if not log.path.exists():
         return
-    with file:
+    with open(log.path, "rb") as file:
         if options.tail is not None:
             past = deque(wanted(file, options), maxlen=max(options.tail, 0))
             for entry in past:

@@ -180,7 +180,8 @@ class Store:
         name = wanted.removeprefix("/")
         if not NAME.fullmatch(name):
             raise BadParameter(
-                f"Invalid container name ({wanted}), only {NAME.pattern.replace('+', '')} are allowed"
+                f"Invalid container name ({wanted}), "
+                f"only {NAME.pattern.replace('+', '')} are allowed"
             )
         if name in self.names:
             raise Conflict(
