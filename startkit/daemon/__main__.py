@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from startkit import __version__
+from startkit import __version__, kernel
 from startkit.daemon.errors import ApiError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runtimes(options.add_runtime)
         if os.geteuid() != 0:
             raise StartError("needs to be run as root: mounts, cgroups and namespaces")
-        Path("/proc/self/comm").write_text("dockerd")
+        kernel.set_title(["dockerd", *(sys.argv[1:] if argv is None else argv)])
         os.umask(0o022)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         options.data_root, options.exec_root, options.pidfile = (
