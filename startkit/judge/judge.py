@@ -37,14 +37,14 @@ def judge(
     names: Mapping[str, str],
 ) -> Verdict:
     """Return the verdict. `names`: token -> text of this run; `want`: a computed clause's value."""
+    if (want is UNSET) == (clause.expected is UNSET):
+        said = "no `want`" if want is UNSET else "`want`, and the clause has a value"
+        return verdict_of(clause, "broken", f"the test gives {said}")
     try:
         seen = normalise(observed, names)
         expected = normalise(clause.expected if want is UNSET else want, names)
     except TypeError as error:
         return verdict_of(clause, "broken", f"no plain data: {error}")
-    if (want is UNSET) == (clause.expected is UNSET):
-        said = "gives no `want`" if want is UNSET else "gives `want`, the clause has a value"
-        return verdict_of(clause, "broken", f"the test {said}", observed=seen)
     status, reason = decide(clause, alike(expected, seen), seen, dialect)
     return verdict_of(clause, status, reason, expected=expected, observed=seen)
 

@@ -93,7 +93,7 @@ def load_article(directory: Path) -> Article:
         try:
             texts[row.file] = (path.parent / row.file).read_text()
         except (OSError, ValueError) as error:
-            what = f"{row.file}: {golden.one_line(error)}"
+            what = f"{row.file}: {getattr(error, 'strerror', None) or golden.one_line(error)}"
             raise golden.GoldenError(path, key, what, "cut the listing out again") from None
     return Article(path=path, index=index, texts=texts)
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TOKEN = r"<[A-Z0-9]+>"
-PATH_END = r"(?![\w.-])"  # /var/lib/docker is no part of /var/lib/docker2
+# /var/lib/docker is no part of /var/lib/docker2, nor of /var/lib/docker<ID>
+PATH_END = r"(?![\w.<-])"
 
 
 def normalise(value: Any, names: Mapping[str, str]) -> Any:
@@ -53,7 +54,7 @@ def walk(value: Any, replace: Callable[[str], str]) -> Any:
     """Return a value with every text in it replaced, keys included."""
     if isinstance(value, str):
         return replace(value)
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [walk(item, replace) for item in value]
     if isinstance(value, dict):
         return {walk(key, replace): walk(item, replace) for key, item in value.items()}

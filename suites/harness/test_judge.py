@@ -1,0 +1,255 @@
+"""The judge itself: verdicts, dialects, names, and what they come to."""
+
+from __future__ import annotations
+
+import msgspec
+import offline
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from startkit.judge import dialect as dialects
+from startkit.judge.clause import Clause, Source
+from startkit.judge.golden import GoldenError
+from startkit.judge.judge import UNSET, judge
+from startkit.judge.listing import mode
+from startkit.judge.needs import unmet
+from startkit.judge.normalise import normalise
+from startkit.judge.verdict import WORST, Verdict, exit_code, worst
+
+NAMES = {
+    "<ID>": "ab" * 32,
+    "<ID12>": "ab" * 6,
+    "<ROOT>": "/tmp/x/data",
+    "<RUN>": "/run/docker",
+    "<ROOTFS>": "/tmp/x/data/overlay2/layer/merged",
+}
+
+
+def clause(level="ARTICLE", expected=("a", "b"), **more):
+    expected = list(expected) if isinstance(expected, tuple) else expected
+    return Clause(
+        id="io.x",
+        title="X is a and b",
+        level=level,
+        source=Source(era="5"),
+        scene="plain",
+        look="ls",
+        hint="none",
+        killed_by="x",
+        expected=expected,
+        **more,
+    )
+
+
+def dialect(seen=None, *, kind="difference", clause_id="io.x", link=""):
+    entry = dialects.Entry(clause=clause_id, seen=seen, reason="so it is", link=link)
+    lists = {"difference": [], "defect": []} | {kind: [entry]}
+    return dialects.Dialect(format=1, name="e-1", engine="e", version="1", **lists)
+
+
+def status(observed, said=None, **more):
+    return judge(clause(**more), observed, said, names=NAMES).status
+
+
+def verdict(status, clause_id="io.x"):
+    return Verdict(clause=clause_id, status=status, expected=None, observed=None)
+
+
+@pytest.mark.parametrize(
+    ("observed", "said", "expected"),
+    [
+        (["a", "b"], None, "conforms"),
+        (("a", "b"), None, "conforms"),
+        (["b", "a"], None, "differs"),
+        (["a", "b"], dialect(["c"], clause_id="io.other"), "conforms"),
+        (["c"], dialect(["c"]), "expected-difference"),
+        (["a", "b"], dialect(["c"]), "stale"),
+        (["d"], dialect(["c"]), "stale"),
+        (["c"], dialect(["c"], kind="defect"), "expected-difference"),
+        (object(), None, "broken"),
+    ],
+    ids=["same", "tuple", "order", "other", "told", "unexpected", "otherwise", "defect", "no-data"],
+)
+def test_a_verdict_follows_from_value_and_dialect(observed, said, expected):
+    assert status(observed, said) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(True, 1), (False, 0), ([True], [1]), ({"a": 0}, {"a": False}), ("1", 1)]
+)
+def test_truth_is_no_number(one, other):
+    assert status(one, expected=other) == "differs"
+    assert status(one, expected=one) == "conforms"
+
+
+def test_a_computed_value_comes_from_the_test():
+    one = clause(expected=UNSET, computed="itself")
+
+    assert judge(one, "a", None, want="a", names=NAMES).status == "conforms"
+    assert judge(one, "a", None, want="b", names=NAMES).status == "differs"
+
+
+@pytest.mark.parametrize(("expected", "want"), [(UNSET, UNSET), (("a", "b"), "a")])
+def test_a_test_that_gives_the_wrong_half_is_broken(expected, want):
+    made = judge(clause(expected=expected), "a", None, want=want, names=NAMES)
+
+    assert (made.status, made.reason.startswith("the test gives")) == ("broken", True)
+
+
+def test_the_same_evidence_gives_the_same_verdicts():
+    seen = offline.reference()
+
+    assert offline.verdicts(seen) == offline.verdicts(seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("ab" * 32, "<ID>"),
+        ("ab" * 6, "<ID12>"),
+        (f"/docker/{'ab' * 32}", "/docker/<ID>"),
+        (f"/tmp/x/data/containers/{'ab' * 32}/hosts", "<ROOT>/containers/<ID>/hosts"),
+        ("/tmp/x/data2", "/tmp/x/data2"),
+        ("/tmp/x/data.old", "/tmp/x/data.old"),
+        ("/var/run/docker/libcontainerd", "<RUN>/libcontainerd"),
+        ("/run/docker", "<RUN>"),
+        ("/tmp/x/data/overlay2/layer/merged", "<ROOTFS>"),
+        ("<ID> of a text", "<ID> of a text"),
+    ],
+)
+def test_a_name_becomes_its_token(text, tokens):
+    assert normalise({text: [text]}, NAMES) == {tokens: [tokens]}
+
+
+pieces = st.sampled_from([*NAMES.values(), *NAMES, "/", "a", "ab", "/var", "<", ">", "\n"])
+texts = st.lists(pieces, max_size=6).map("".join)
+documents = st.recursive(
+    st.one_of(texts, st.booleans(), st.integers(), st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=10,
+)
+
+
+@given(documents)
+def test_normalising_twice_changes_nothing(document):
+    once = normalise(document, NAMES)
+
+    assert normalise(once, NAMES) == once
+
+
+@given(st.sets(texts))
+def test_a_set_becomes_a_sorted_list(words):
+    found = normalise(words, {})
+
+    assert (set(found), found) == (words, sorted(found, key=repr))
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "name"),
+    [
+        ("e", "2.9", None),
+        ("e", "3.0", "three"),
+        ("e", "3.10.1-dev", "three-ten"),
+        ("e", "9", "three-ten"),
+        ("f", "9", None),
+    ],
+)
+def test_the_youngest_dialect_that_is_not_younger_is_taken(tmp_path, engine, version, name):
+    (tmp_path / "dialects").mkdir()
+    for word, number in (("three", "3.0"), ("three-ten", "3.10")):
+        text = f'format = 1\nname = "{word}"\nengine = "e"\nversion = "{number}"\n'
+        (tmp_path / "dialects" / f"{word}.toml").write_text(text)
+    chosen = dialects.choose(tmp_path, engine, version)
+
+    assert (chosen.name if chosen else None) == name
+
+
+@pytest.mark.parametrize(
+    ("level", "said", "says"),
+    [
+        ("ARTICLE", dialect("c", clause_id="io.nowhere"), "no such clause"),
+        ("MUST", dialect("c"), "no dialect excuses a MUST"),
+        ("MUST", dialect("c", kind="defect"), "a defect without a link"),
+        ("SHOULD", dialect("c", kind="defect", link="https://e/1"), "not a MUST"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_refused(tmp_path, level, said, says):
+    with pytest.raises(GoldenError, match=says):
+        dialects.check(said, {"io.x": clause(level)}, tmp_path / "e-1.toml")
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [("SHOULD", dialect("c")), ("MUST", dialect("c", kind="defect", link="https://e/1"))],
+)
+def test_an_entry_that_fits_is_taken(tmp_path, level, said):
+    dialects.check(said, {"io.x": clause(level)}, tmp_path / "e-1.toml")
+
+
+@pytest.mark.parametrize(
+    ("status", "idle"),
+    [
+        ("expected-difference", []),
+        ("stale", []),
+        ("no-evidence", []),
+        ("not-applicable", ["io.x"]),
+        ("conforms", ["io.x"]),
+    ],
+)
+def test_an_entry_that_explains_nothing_is_unused(status, idle):
+    assert dialects.unused(dialect("c"), [verdict(status)]) == idle
+
+
+def test_without_a_dialect_nothing_is_unused():
+    assert dialects.unused(None, [verdict("conforms")]) == []
+
+
+@pytest.mark.parametrize("place", range(len(WORST)))
+def test_the_worst_verdict_wins(place):
+    assert worst(verdict(one) for one in WORST[: place + 1]) == WORST[place]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "level", "strict", "code"),
+    [
+        (["conforms", "not-applicable", "expected-difference", "no-evidence"], "MUST", False, 0),
+        (["conforms", "differs"], "MUST", False, 1),
+        (["conforms", "differs"], "ARTICLE", False, 1),
+        (["conforms", "differs"], "SHOULD", False, 0),
+        (["conforms", "differs"], "SHOULD", True, 1),
+        (["conforms", "stale"], "SHOULD", False, 1),
+        (["differs", "stale", "broken"], "MUST", False, 3),
+        (["no-evidence", "not-applicable"], "MUST", False, 3),
+        ([], "MUST", False, 3),
+    ],
+)
+def test_an_exit_status_follows_from_the_verdicts(statuses, level, strict, code):
+    verdicts = [verdict(one) for one in statuses]
+
+    assert exit_code(verdicts, {"io.x": clause(level)}, strict=strict) == code
+
+
+@pytest.mark.parametrize(
+    ("needs", "lacks", "reason"),
+    [
+        ([], [], None),
+        (["overlay2"], [], None),
+        (["aufs"], [], "the layers are not in aufs"),
+        (["cgroup-v2"], [], "the host has not cgroup v2 alone"),
+        (["checkpoint"], [], None),
+        (["checkpoint"], ["checkpoint"], "the target has no checkpoint"),
+    ],
+)
+def test_a_need_that_is_unmet_has_a_reason(needs, lacks, reason):
+    seen = offline.reference()
+    seen = msgspec.structs.replace(seen, host=msgspec.structs.replace(seen.host, cgroup="v1"))
+
+    assert unmet(clause(needs=needs), seen, lacks) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "octal"), [("-rwxr-xr-x", "0755"), ("drwx------", "0700"), ("prw-r-----", "0640")]
+)
+def test_a_mode_in_letters_becomes_octal(text, octal):
+    assert mode(text) == octal
