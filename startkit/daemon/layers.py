@@ -16,7 +16,8 @@ from startkit import kernel
 if TYPE_CHECKING:
     from startkit.daemon.graph import Driver
 
-# path -> "dir", "file" or a symlink's target; each is made only where nothing stands
+# path -> "dir", "file" or a symlink's target. A file or symlink of the image's that stands
+# there, or on the way, is hidden; a directory stays.
 ENTRIES = {
     "dev/pts": "dir",
     "dev/shm": "dir",
@@ -77,34 +78,47 @@ def directory(top: int, path: str) -> int:
     A symlink or file in the way is unlinked: the layer must not mount through it.
     """
     at = os.dup(top)
-    for name in path.split("/"):
-        try:
-            mode = os.lstat(name, dir_fd=at).st_mode
-        except FileNotFoundError:
-            mode = 0
-        if mode and not stat.S_ISDIR(mode):
-            os.unlink(name, dir_fd=at)
-        if not stat.S_ISDIR(mode):
-            os.mkdir(name, 0o755, dir_fd=at)
-            os.chmod(name, 0o755, dir_fd=at)
-        below = kernel.openat2(at, name, os.O_PATH | os.O_DIRECTORY, resolve=kernel.RESOLVE_BENEATH)
+    try:
+        for name in path.split("/"):
+            make_directory(at, name)
+            flags = os.O_PATH | os.O_DIRECTORY
+            below = kernel.openat2(at, name, flags, resolve=kernel.RESOLVE_BENEATH)
+            os.close(at)
+            at = below
+    except BaseException:
         os.close(at)
-        at = below
+        raise
     return at
 
 
-def entry(at: int, name: str, kind: str) -> None:
-    """Make one entry in the directory `at`, unless something of that name stands there."""
+def clear(at: int, name: str) -> bool:
+    """Unlink what stands in the way; say whether a directory does, which stays."""
     try:
-        os.lstat(name, dir_fd=at)
+        if stat.S_ISDIR(os.lstat(name, dir_fd=at).st_mode):
+            return True
+        os.unlink(name, dir_fd=at)
     except FileNotFoundError:
-        if kind == "dir":
-            os.mkdir(name, 0o755, dir_fd=at)
-            os.chmod(name, 0o755, dir_fd=at)
-        elif kind == "file":
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            fd = os.open(name, flags, 0o755, dir_fd=at)
-            os.fchmod(fd, 0o755)
-            os.close(fd)
-        else:
-            os.symlink(kind, name, dir_fd=at)
+        pass
+    return False
+
+
+def make_directory(at: int, name: str) -> None:
+    """Make a directory, 0755, unless there is one."""
+    if not clear(at, name):
+        os.mkdir(name, 0o755, dir_fd=at)
+        os.chmod(name, 0o755, dir_fd=at)
+
+
+def entry(at: int, name: str, kind: str) -> None:
+    """Make one entry in the directory `at`, unless a directory of that name stands there."""
+    if kind == "dir":
+        make_directory(at, name)
+    elif clear(at, name):
+        return
+    elif kind == "file":
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o755, dir_fd=at)
+        os.fchmod(fd, 0o755)
+        os.close(fd)
+    else:
+        os.symlink(kind, name, dir_fd=at)
