@@ -13,6 +13,7 @@ from startkit import kernel
 from startkit.daemon.errors import BadParameter
 
 ID_MAX = 2**31 - 1
+READ_MAX = 1 << 20  # characters of passwd and group
 
 
 class User(NamedTuple):
@@ -28,29 +29,33 @@ def lines(rootfs: str, path: str) -> list[list[str]]:
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # O_NONBLOCK: an image may hold a FIFO of this name
-        with os.fdopen(
-            kernel.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK), errors="replace"
-        ) as f:
-            return [line.rstrip("\n").split(":") for line in f.read(1 << 20).splitlines()]
+        fd = kernel.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(fd, errors="replace") as file:
+            return [line.split(":") for line in file.read(READ_MAX).split("\n")]
     except OSError:
         return []
     finally:
         os.close(root)
 
 
+def is_id(text: str) -> bool:
+    """Say whether a text is a number that can be a uid or a gid."""
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= ID_MAX
+
+
 def number(text: str) -> int | None:
     """Return a numeric id, None for a name. Raises BadParameter out of range."""
-    if not text.isdecimal():
-        return None
-    if int(text) > ID_MAX:
+    if is_id(text):
+        return int(text)
+    if text.isascii() and text.removeprefix("-").isdecimal():
         raise BadParameter(f"uids and gids must be in range 0-{ID_MAX}")
-    return int(text)
+    return None
 
 
 def group_id(text: str, groups: list[list[str]]) -> int:
     """Return the gid of a group's name or number. Raises BadParameter for an unknown name."""
     for row in groups:
-        if len(row) >= 3 and row[0] == text and row[2].isdecimal():
+        if row[0] == text:
             return int(row[2])
     gid = number(text)
     if gid is None:
@@ -61,24 +66,25 @@ def group_id(text: str, groups: list[list[str]]) -> int:
 def resolve(rootfs: str, user: str, add: list[str]) -> User:
     """Return who `user[:group]` is in `rootfs`, with its supplementary groups and `add`.
 
-    Raises BadParameter for a name that passwd or group does not know.
+    A line of passwd or group that is no entry is passed over. Raises BadParameter for a
+    name that they do not know.
     """
     name, _, group = user.partition(":")
-    passwd, groups = lines(rootfs, "/etc/passwd"), lines(rootfs, "/etc/group")
     name = name or "0"
-    uid, gid, login = number(name), 0, ""
+    passwd = [r for r in lines(rootfs, "/etc/passwd") if len(r) >= 4 and is_id(r[2])]
+    groups = [r for r in lines(rootfs, "/etc/group") if len(r) >= 3 and is_id(r[2])]
+    uid, gid, login = None, 0, ""
     for row in passwd:
-        if len(row) >= 4 and (row[0] == name or row[2] == name) and row[2].isdecimal():
-            uid, gid, login = int(row[2]), int(row[3] or 0), row[0]
+        if name in (row[0], row[2]):
+            uid, gid, login = int(row[2]), int(row[3]) if is_id(row[3]) else 0, row[0]
             break
+    if uid is None:
+        uid = number(name)
     if uid is None:
         raise BadParameter(f"unable to find user {name}: no matching entries in passwd file")
     extra = [group_id(text, groups) for text in add]
     if group:
         gid = group_id(group, groups)
     elif login:
-        member = [
-            r for r in groups if len(r) >= 4 and login in r[3].split(",") and r[2].isdecimal()
-        ]
-        extra = [int(r[2]) for r in member] + extra
+        extra = [int(r[2]) for r in groups if login in "".join(r[3:4]).split(",")] + extra
     return User(uid, gid, list(dict.fromkeys(extra)))
