@@ -78,16 +78,15 @@ class Log:
     def write(self, stream: str, data: bytes) -> None:
         """Append the whole lines of `data`; the rest waits for its end. Raises OSError."""
         whole = self.rest.pop(stream, b"") + data
-        entries = []
-        while whole:
-            end = whole.find(b"\n", 0, ENTRY_BYTES) + 1 or (
-                ENTRY_BYTES if len(whole) >= ENTRY_BYTES else 0
-            )
-            if not end:
+        entries, start = [], 0
+        while start < len(whole):
+            limit = start + ENTRY_BYTES
+            end = whole.find(b"\n", start, limit) + 1 or limit
+            if end > len(whole):
                 break
-            entries.append(whole[:end])
-            whole = whole[end:]
-        self.rest[stream] = whole
+            entries.append(whole[start:end])
+            start = end
+        self.rest[stream] = whole[start:]
         self.append(stream, entries)
 
     def end(self, stream: str) -> None:
