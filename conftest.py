@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import pytest
@@ -27,6 +27,9 @@ from startkit.report.run import Run
 from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
 from startkit.targets.watch import Live, Saved, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parent
 GOLDEN = ROOT / "golden"
@@ -115,6 +118,7 @@ class Controller:
         self.session = session
         self.run = session.run
         self.judging = False
+        self.status: Callable[[], int] = self.run.code
         self.guest = Guest(session.target)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -138,9 +142,13 @@ class Controller:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the results; turn the verdicts into the exit status."""
         self.guest.leave()
+        self.status = lambda: int(session.exitstatus)  # others may still change it
         if self.judging:
             self.run.dialect = self.session.dialect(result.merge(self.run.parts))
-            self.run.write()
+            try:
+                self.run.write()
+            except OSError as error:
+                self.run.note(f"no results written: {error}")
             failed = session.exitstatus if session.exitstatus in {0, 1} else 0
             code = self.run.code()
             if session.exitstatus in {0, 1}:
@@ -151,7 +159,7 @@ class Controller:
         if self.judging:
             terminalreporter.section("verdicts")
             markup = terminalreporter._tw.hasmarkup
-            terminalreporter.write_line(self.run.summary(color=markup))
+            terminalreporter.write_line(self.run.summary(self.status(), color=markup))
 
 
 class NoSkips:

@@ -320,11 +320,10 @@ class SceneView(MomentView):
         """The daemon's containerd."""
         return self.known(self.scene.containerd, "the daemon has no containerd that can be seen")
 
-    @staticmethod
-    def known(process: Process | None, reason: str) -> Process:
+    def known(self, process: Process | None, reason: str) -> Process:
         """Return a process that was seen. Raises NoEvidence."""
         if process is None:
-            raise NoEvidence(reason)
+            raise NoEvidence(self.scene.broken or reason)
         return process
 
     def named_rootfs(self) -> str | None:

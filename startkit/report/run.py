@@ -58,8 +58,8 @@ class Run(msgspec.Struct, kw_only=True):
         nothing = "nothing was judged" + "".join(f": {note}" for note in self.notes)
         return f"broken: {', '.join(broken)}" if broken else nothing
 
-    def summary(self, *, color: bool) -> str:
-        """Return scoreboard and last lines."""
+    def summary(self, status: int, *, color: bool) -> str:
+        """Return scoreboard and last lines. `status`: the exit status of all that was run."""
         seen = result.merge(self.parts)
         name = seen.target if seen else self.target
         title = f"{name} judged by {len(self.clauses)} clauses" + (
@@ -68,7 +68,10 @@ class Run(msgspec.Struct, kw_only=True):
         lines = [text.scoreboard(title, self.verdicts, self.areas(), color=color)]
         lines += self.notes
         lines.append(f"evidence.json, verdicts.json in {self.results}")
-        lines.append(text.sentence(result.count(self.verdicts), self.code(), self.why()))
+        code = self.code()
+        line = text.sentence(result.count(self.verdicts), code, self.why())
+        other = f"exit {status}: something else failed; for the verdicts alone {line}"
+        lines.append(line if code == status else other)
         return "\n".join(lines)
 
     def write(self) -> None:

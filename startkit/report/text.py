@@ -71,11 +71,8 @@ def by_area(verdicts: Sequence[Verdict]) -> dict[str, Counter[str]]:
 
 
 def sentence(counts: dict[str, int], code: int, why: str = "") -> str:
-    """Return the last line: how it went, and what the exit status says."""
-    bad = [
-        f"{counts[status]} {status}"
-        for status in ("differs", "stale", "broken")
-        if counts.get(status)
-    ]
+    """Return the last line: what the verdicts come to, and the exit status that says so."""
+    worst = [status for status in ("differs", "stale", "broken") if counts.get(status)]
+    bad = [f"{counts[status]} {status}" for status in worst]
     said = {0: "as expected", 1: ", ".join(bad) or "not as expected", 3: why or ", ".join(bad)}
     return f"exit {code}: {said.get(code, why)}"

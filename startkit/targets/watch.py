@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from startkit import image
-from startkit.observe.collect import Collector, ObserveError, host
+from startkit.observe.collect import Collector, ObserveError, host, require_root
 from startkit.observe.evidence import FORMAT, Scene, Seen
 from startkit.observe.view import SceneView
 from startkit.targets.target import TargetError
@@ -66,6 +66,7 @@ class Live:
 
     def begin(self, stack: contextlib.ExitStack) -> None:
         """Start the target and see one container through before anything is judged."""
+        require_root()
         if absent := self.target.missing():
             raise TargetError(f"{self.target.name}: not here: {', '.join(absent)}")
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="startkit-")))
