@@ -65,8 +65,9 @@ def source_text(source: Source) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """Return status, reason and scene."""
-    reason = f": {verdict.reason}" if verdict.reason else ""
+    """Return status, reason and scene; the reason of an expected difference is the dialect's."""
+    told = verdict.reason and verdict.status != "expected-difference"
+    reason = f": {shown(verdict.reason)}" if told else ""
     return f"{verdict.status}{reason} (scene {verdict.scene})"
 
 
@@ -75,6 +76,8 @@ def value_rows(verdict: Verdict) -> Iterable[tuple[str, str]]:
     if verdict.status in {"no-evidence", "not-applicable", "broken"}:
         return
     expected, observed = value_text(verdict.expected), value_text(verdict.observed)
+    if expected == observed:  # 1 and "1", "a" and ["a"]
+        expected, observed = as_json(verdict.expected), as_json(verdict.observed)
     if max(len(expected), len(observed)) <= WIDTH and "\n" not in expected + observed:
         yield "expected", expected
         yield "observed", observed
@@ -88,7 +91,23 @@ def value_text(value: Any) -> str:
         return value
     if isinstance(value, list) and value and all(is_word(item) for item in value):
         return " ".join(value)
-    return json.dumps(value, ensure_ascii=False)
+    return as_json(value)
+
+
+def as_json(value: Any) -> str:
+    """Return a value as one line of JSON that can be printed as it is."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else dump(value)
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """Return JSON in printable ASCII: json leaves DEL as it is."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+
+
+def shown(text: str) -> str:
+    """Return a text from elsewhere on one line, control characters as escapes."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in " ".join(text.split()))
 
 
 def is_word(value: Any) -> bool:
@@ -106,6 +125,6 @@ def difference(expected: Any, observed: Any) -> str:
 def lines_of(value: Any) -> list[str]:
     """Return a value over several lines; control characters are shown, not sent."""
     if isinstance(value, str):
-        return [repr(line)[1:-1] for line in value.splitlines(keepends=True)]
-    text = json.dumps(value, indent=1, ensure_ascii=False)
+        return [ascii(line)[1:-1] for line in value.splitlines(keepends=True)]
+    text = dump(value, indent=1)
     return [cut for line in text.splitlines() for cut in textwrap.wrap(line, 160) or [""]]
