@@ -62,7 +62,7 @@ def mount(
     flags: int = 0,
     data: str | None = None,
 ) -> None:
-    """Call mount(2). `data` is the option string, at most one page."""
+    """Mount a file system. `data` is the option string, at most one page."""
     result = libc.mount(
         encode(source), encode(target), encode(fstype), ctypes.c_ulong(flags), encode(data)
     )
@@ -70,27 +70,27 @@ def mount(
 
 
 def umount(target: str | os.PathLike[str], flags: int = UMOUNT_NOFOLLOW) -> None:
-    """Call umount2(2); never follows a symlink in the last component unless told to."""
+    """Unmount; never follows a symlink in the last component unless told to."""
     check(libc.umount2(encode(target), flags), "umount", os.fspath(target))
 
 
 def unshare(flags: int) -> None:
-    """Call unshare(2): leave the namespaces named by the CLONE_NEW* bits of `flags`."""
+    """Leave the namespaces named by the CLONE_NEW* bits of `flags`."""
     check(libc.unshare(flags), "unshare", hex(flags))
 
 
 def setns(fd: int, kind: int = 0) -> None:
-    """Call setns(2): enter the namespace behind `fd`; `kind` is the CLONE_NEW* bit expected, or 0."""
+    """Enter the namespace behind `fd`; `kind` is the CLONE_NEW* bit expected, or 0."""
     check(libc.setns(fd, kind), "setns", str(fd))
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Call pivot_root(2)."""
+    """Make `new` the root; the old one is then mounted at `old`."""
     check(libc.syscall(SYS_PIVOT_ROOT, encode(new), encode(old)), "pivot_root", new)
 
 
 def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
-    """Call prctl(2), for options whose arguments are numbers."""
+    """Change this process in a way whose arguments are numbers."""
     arguments = [ctypes.c_ulong(n) for n in (a, b, c, d)]
     return check(libc.prctl(option, *arguments), "prctl", str(option))
 
@@ -112,7 +112,7 @@ def openat2(
     mode: int = 0,
     resolve: int = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
 ) -> int:
-    """Call openat2(2): open `path` as if `dirfd` were the root, so that no symlink leads out of it.
+    """Open `path` as if `dirfd` were the root: no symlink leads out of it.
 
     O_CLOEXEC is always set. Raises OSError.
     """
