@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import pytest
+from hypothesis import settings
 
 from startkit.judge.clause import load_clauses
 from startkit.judge.dialect import Dialect, check, choose, load_dialects
@@ -35,6 +36,12 @@ ROOT = Path(__file__).parent
 GOLDEN = ROOT / "golden"
 CONFORMANCE = "suites/conformance/"
 USAGE = 2
+
+# no deadline: what a mount or a process takes is the machine's affair
+settings.register_profile("dev", max_examples=25, deadline=None)
+settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from startkit.daemon.api import Api
@@ -388,7 +388,6 @@ def test_events_are_one_object_a_line():
     assert asked == [("events", 1.0, 2.25, {"type": ["image"]})]
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(["GET", "POST", "DELETE", "PUT"]),
     st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30),

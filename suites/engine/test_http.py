@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from startkit.daemon.errors import Conflict
@@ -192,7 +192,6 @@ def test_bytes_in_the_segment_of_the_head_are_not_lost(headers):
     assert answer.endswith(b"\r\n\r\nEARLY LATE[eof]")
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 400), max_size=4))
 def test_a_hijacked_stream_is_the_same_however_it_is_cut(data, cuts):
     request = post("attach", b"", *UPGRADE) + data
