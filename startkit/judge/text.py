@@ -97,12 +97,7 @@ def value_text(value: Any) -> str:
 def as_json(value: Any) -> str:
     """Return a value as one line of JSON that can be printed as it is."""
     text = json.dumps(value, ensure_ascii=False)
-    return text if text.isprintable() else dump(value)
-
-
-def dump(value: Any, indent: int | None = None) -> str:
-    """Return JSON in printable ASCII: json leaves DEL as it is."""
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+    return text if text.isprintable() else json.dumps(value)
 
 
 def shown(text: str) -> str:
@@ -126,5 +121,5 @@ def lines_of(value: Any) -> list[str]:
     """Return a value over several lines; control characters are shown, not sent."""
     if isinstance(value, str):
         return [ascii(line)[1:-1] for line in value.splitlines(keepends=True)]
-    text = dump(value, indent=1)
+    text = json.dumps(value, indent=1)
     return [cut for line in text.splitlines() for cut in textwrap.wrap(line, 160) or [""]]

@@ -76,9 +76,11 @@ def test_a_verdict_follows_from_value_and_dialect(observed, said, expected):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(True, 1), (False, 0), ([True], [1]), ({"a": 0}, {"a": False}), ("1", 1)]
+    ("one", "other"),
+    [(True, 1), (False, 0), ([True], [1]), ({"a": 0}, {"a": False}), ("1", 1)]
+    + [({"a": None}, {}), ({}, {"a": None}), ({"a": None}, {"b": None})],
 )
-def test_truth_is_no_number(one, other):
+def test_truth_is_no_number_and_nothing_no_null(one, other):
     assert status(one, expected=other) == "differs"
     assert status(one, expected=one) == "conforms"
 
@@ -122,6 +124,10 @@ def test_a_name_becomes_its_token(text, tokens):
     assert normalise({text: [text]}, NAMES) == {tokens: [tokens]}
 
 
+def test_a_name_is_not_looked_for_inside_a_token():
+    assert normalise("<ROOT>/ROOT", {"<ID>": "ROOT"}) == "<ROOT>/<ID>"
+
+
 pieces = st.sampled_from([*NAMES.values(), *NAMES, "/", "a", "ab", "/var", "<", ">", "\n"])
 texts = st.lists(pieces, max_size=6).map("".join)
 documents = st.recursive(
@@ -152,6 +158,7 @@ def test_a_set_becomes_a_sorted_list(words):
         ("e", "3.0", "three"),
         ("e", "3.10.1-dev", "three-ten"),
         ("e", "9", "three-ten"),
+        ("e", "10", "three-ten"),
         ("f", "9", None),
     ],
 )
