@@ -6,6 +6,7 @@ Rule: reads only. Source: Docker Engine API 1.41, ContainerList, ContainerInspec
 from __future__ import annotations
 
 import os
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ def passes(daemon: Daemon, container: Container, filters: dict[str, list[str]]) 
         if key == "id":
             fits = any(container.id.startswith(value) for value in values)
         elif key == "name":
-            fits = any(value.removeprefix("/") in container.name for value in values)
+            fits = any(is_name(value, container.name) for value in values)
         elif key == "status":
             fits = status_of(container) in values
         elif key == "exited":
@@ -120,6 +121,14 @@ def passes(daemon: Daemon, container: Container, filters: dict[str, list[str]]) 
         if not fits:
             return False
     return True
+
+
+def is_name(pattern: str, name: str) -> bool:
+    """Say whether an expression is found in a name, with or without Docker's leading slash."""
+    try:
+        return bool(re.search(pattern, name) or re.search(pattern, f"/{name}"))
+    except re.error:
+        return False
 
 
 def is_image(daemon: Daemon, image_id: str, ref: str) -> bool:

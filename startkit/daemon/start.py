@@ -7,6 +7,7 @@ Source: article, heading on dockerd; era.md sections 2 to 7.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import re
 from typing import TYPE_CHECKING
@@ -32,8 +33,10 @@ START = (
     Step("write-config", bundle.write_config, bundle.remove, "config.json, the runtime's world"),
     Step("open-fifos", io.open_fifos, io.close_fifos, "named pipes towards the shim"),
     Step("call-containerd", call.call_containerd, call.kill, "over gRPC, and wait for the pid"),
+    Step("record-running", store.record_running, None, "config.v2.json: who runs since when"),
 )
 
+TOLD_S = 0.01  # between the answer to who waits and the answer to who started
 NOT_FOUND, NOT_EXECUTABLE, NOT_STARTED = 127, 126, 128
 
 
@@ -51,8 +54,21 @@ async def start(daemon: Daemon, container: Container) -> None:
     """Start a container; on return its program runs.
 
     Raises NotModified where it runs, Conflict where it is being removed, BadParameter
-    where its program cannot be executed, ServerError for all else; then every step is undone.
+    where its program cannot be executed, ServerError for all else; then every step is
+    undone, and with `--rm` the container is gone.
     """
+    try:
+        await start_locked(daemon, container)
+    except ApiError:
+        if container.host.auto_remove and container.record.state.error:
+            await daemon.remove(container, force=True, volumes=True)
+            # `docker run --rm` waits for the removal and gives up waiting on an error
+            await asyncio.sleep(TOLD_S)
+        raise
+
+
+async def start_locked(daemon: Daemon, container: Container) -> None:
+    """Go through the steps, alone with the container. Raises as `start` does."""
     async with container.lock:
         if container.running:
             raise NotModified
@@ -63,10 +79,6 @@ async def start(daemon: Daemon, container: Container) -> None:
         work = Start(daemon, container)
         try:
             await steps.run_async(START, work)
-            state.running, state.pid, state.started_at = True, work.pid, store.now()
-            container.record.has_been_started_before = True
-            container.record.has_been_manually_stopped = False
-            container.save_record()
         except (ApiError, OSError, RuntimeFailure) as error:
             await failed(daemon, container, error)
         container.streams.pump()
@@ -89,8 +101,6 @@ async def failed(daemon: Daemon, container: Container, error: Exception) -> None
     container.streams.finish()
     daemon.publish(container, "die", exitCode=str(state.exit_code))
     await container.announce()
-    if container.host.auto_remove:
-        daemon.remove_later(container)
     if isinstance(error, ApiError):
         raise error
     kind = ServerError if state.exit_code == NOT_STARTED else BadParameter

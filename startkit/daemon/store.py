@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from startkit.daemon.io import Streams
+    from startkit.daemon.start import Start
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 HEX = re.compile(r"[0-9a-f]{64}")
@@ -108,6 +109,20 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+def record_running(start: Start) -> None:
+    """Step: write down that the container runs. Raises OSError, and then it does not say so."""
+    container, before = start.container, start.container.record
+    state = msgspec.structs.replace(before.state, running=True, pid=start.pid, started_at=now())
+    container.record = msgspec.structs.replace(
+        before, state=state, has_been_started_before=True, has_been_manually_stopped=False
+    )
+    try:
+        container.save_record()
+    except OSError:
+        container.record = before
         raise
 
 
