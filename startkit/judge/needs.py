@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from startkit.judge.clause import Clause
     from startkit.observe.evidence import Seen
 
+
+def stores_in(driver: str) -> Callable[[Seen], bool]:
+    """Return the question for a storage driver; an engine of which nothing is known may have it."""
+    return lambda seen: seen.info.get("Driver", driver) == driver
+
+
 # word -> (is it met?, what is said when it is not)
 NEEDS: dict[str, tuple[Callable[[Seen], bool], str]] = {
-    "aufs": (lambda seen: seen.info.get("Driver") == "aufs", "the layers are not in aufs"),
-    "overlay2": (
-        lambda seen: seen.info.get("Driver") == "overlay2",
-        "the layers are not in overlay2",
-    ),
+    "aufs": (stores_in("aufs"), "the layers are not in aufs"),
+    "overlay2": (stores_in("overlay2"), "the layers are not in overlay2"),
     "cgroup-v1": (lambda seen: seen.host.cgroup != "v2", "the host has no cgroup v1"),
     "cgroup-v2": (lambda seen: seen.host.cgroup == "v2", "the host has not cgroup v2 alone"),
 }
