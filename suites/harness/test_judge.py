@@ -77,8 +77,16 @@ def test_a_verdict_follows_from_value_and_dialect(observed, said, expected):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [(True, 1), (False, 0), ([True], [1]), ({"a": 0}, {"a": False}), ("1", 1)]
-    + [({"a": None}, {}), ({}, {"a": None}), ({"a": None}, {"b": None})],
+    [
+        (True, 1),
+        (False, 0),
+        ([True], [1]),
+        ({"a": 0}, {"a": False}),
+        ("1", 1),
+        ({"a": None}, {}),
+        ({}, {"a": None}),
+        ({"a": None}, {"b": None}),
+    ],
 )
 def test_truth_is_no_number_and_nothing_no_null(one, other):
     assert status(one, expected=other) == "differs"
@@ -253,6 +261,12 @@ def test_a_need_that_is_unmet_has_a_reason(needs, lacks, reason):
     seen = msgspec.structs.replace(seen, host=msgspec.structs.replace(seen.host, cgroup="v1"))
 
     assert unmet(clause(needs=needs), seen, lacks) == reason
+
+
+def test_of_an_engine_that_tells_nothing_nothing_is_said_to_be_unmet():
+    seen = msgspec.structs.replace(offline.reference(), info={})
+
+    assert unmet(clause(needs=["aufs", "overlay2"]), seen) is None
 
 
 @pytest.mark.parametrize(
