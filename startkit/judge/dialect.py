@@ -14,11 +14,10 @@ from startkit.judge import golden
 from startkit.judge.golden import GoldenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from startkit.judge.clause import Clause
-    from startkit.judge.verdict import Verdict
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,10 +94,3 @@ def check(dialect: Dialect, clauses: Mapping[str, Clause], path: Path) -> None:
             raise GoldenError(path, one.clause, "not a MUST", "make it a [[difference]]")
         if one in dialect.defect and not one.link.startswith("https://"):
             raise GoldenError(path, one.clause, "a defect without a link", "link the issue")
-
-
-def unused(dialect: Dialect | None, verdicts: Iterable[Verdict]) -> list[str]:
-    """Return the clauses whose entries explained nothing, though the clause had its verdict."""
-    entries = {one.clause for one in (*dialect.difference, *dialect.defect)} if dialect else set()
-    idle = {"conforms", "not-applicable", "differs"}
-    return sorted(one.clause for one in verdicts if one.clause in entries and one.status in idle)

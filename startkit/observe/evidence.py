@@ -54,7 +54,6 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     sid: int
     namespaces: dict[str, str] = {}  # "mnt" -> "mnt:[4026531841]"
     status: dict[str, str] = {}  # /proc/PID/status: Uid Gid Groups CapEff NoNewPrivs NSpid ...
-    environ: list[str] = []
     cgroups: list[str] = []  # lines of /proc/PID/cgroup
     limits: dict[str, tuple[str, str]] = {}  # "Max open files" -> (soft, hard)
     oom_score_adj: int | None = None

@@ -43,7 +43,7 @@ def link(path: str) -> str:
 
 
 def words(path: str) -> list[str]:
-    """Return the NUL-separated words of a file such as cmdline or environ."""
+    """Return the NUL-separated words of a file such as cmdline."""
     # a process that set its title pads the rest of the old one with NULs
     text = read(path).rstrip("\0")
     return text.split("\0") if text else []
@@ -67,7 +67,6 @@ def process(pid: int) -> Process | None:
         sid=int(fields[3]),
         namespaces=namespaces(pid),
         status=status(pid),
-        environ=words(f"/proc/{pid}/environ"),
         cgroups=read(f"/proc/{pid}/cgroup").splitlines(),
         limits=limits(pid),
         oom_score_adj=oom_score_adj(pid),

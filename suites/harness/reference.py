@@ -2,7 +2,7 @@
 
 `python suites/harness/reference.py EVIDENCE` after a run in which everything
 conformed. What says something of the machine that it was taken on, and nothing of the
-engine (environment, most of /proc/PID/status, counters), is left out.
+engine (most of /proc/PID/status, counters), is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def kept(mapping, names):
 
 def trim_process(process):
     """Cut a process down, in place."""
-    for name in ("environ", "limits", "oom_score_adj"):
+    for name in ("limits", "oom_score_adj"):
         process.pop(name, None)
     process["status"] = kept(process.get("status", {}), STATUS)
 

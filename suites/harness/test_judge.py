@@ -202,24 +202,6 @@ def test_an_entry_that_fits_is_taken(tmp_path, level, said):
     dialects.check(said, {"io.x": clause(level)}, tmp_path / "e-1.toml")
 
 
-@pytest.mark.parametrize(
-    ("status", "idle"),
-    [
-        ("expected-difference", []),
-        ("stale", []),
-        ("no-evidence", []),
-        ("not-applicable", ["io.x"]),
-        ("conforms", ["io.x"]),
-    ],
-)
-def test_an_entry_that_explains_nothing_is_unused(status, idle):
-    assert dialects.unused(dialect("c"), [verdict(status)]) == idle
-
-
-def test_without_a_dialect_nothing_is_unused():
-    assert dialects.unused(None, [verdict("conforms")]) == []
-
-
 @pytest.mark.parametrize("place", range(len(WORST)))
 def test_the_worst_verdict_wins(place):
     assert worst(verdict(one) for one in WORST[: place + 1]) == WORST[place]
