@@ -10,6 +10,7 @@ import pytest
 from startkit.daemon.events import KEPT, Events
 
 ID = "ab" * 32
+DEADLINE_S = 10
 
 
 def publish(events, *actions, **attributes):
@@ -24,7 +25,7 @@ def past(events, filters=None, since=0.0):
         stream = events.subscribe(since, time.time(), filters or {})
         return [event["Action"] async for event in stream]
 
-    return asyncio.run(collect())
+    return asyncio.run(asyncio.wait_for(collect(), DEADLINE_S))
 
 
 def test_past_events_come_in_order():
@@ -55,7 +56,7 @@ def test_what_happens_between_subscribe_and_the_first_read_is_not_missed():
         publish(events, "start")
         return (await anext(stream))["Action"]
 
-    assert asyncio.run(late_reader()) == "start"
+    assert asyncio.run(asyncio.wait_for(late_reader(), DEADLINE_S)) == "start"
 
 
 def test_without_since_the_past_is_not_told():
@@ -69,7 +70,7 @@ def test_until_ends_a_stream_in_which_nothing_happens():
         stream = Events().subscribe(None, time.time() + 0.01, {})
         return [event async for event in stream]
 
-    assert asyncio.run(asyncio.wait_for(quiet(), 10)) == []
+    assert asyncio.run(asyncio.wait_for(quiet(), DEADLINE_S)) == []
 
 
 def test_two_clients_see_the_same():
@@ -80,7 +81,7 @@ def test_two_clients_see_the_same():
         publish(events, "start")
         return [(await anext(stream))["Action"] for stream in streams]
 
-    assert asyncio.run(both()) == ["start", "start"]
+    assert asyncio.run(asyncio.wait_for(both(), DEADLINE_S)) == ["start", "start"]
 
 
 @pytest.mark.parametrize(

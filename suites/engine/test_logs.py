@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from startkit.daemon import logs
 from startkit.daemon.logs import ENTRY_BYTES, Log, LogOptions, frame
 
+DEADLINE_S = 10
+
 
 @pytest.fixture
 def log(tmp_path):
@@ -37,7 +39,7 @@ def read(log, tty=True, running=lambda: False, **options):
     async def collect():
         return [b async for b in logs.read(log, LogOptions(**options), tty, running)]
 
-    return asyncio.run(collect())
+    return asyncio.run(asyncio.wait_for(collect(), DEADLINE_S))
 
 
 def dated(log, *rows):
@@ -182,7 +184,7 @@ def test_follow_gives_what_comes_and_ends_with_the_container(log):
         log.write("stdout", b"last words\n")
         return seen + [block async for block in stream]
 
-    seen = asyncio.run(asyncio.wait_for(follow(), 30))
+    seen = asyncio.run(asyncio.wait_for(follow(), DEADLINE_S))
     assert seen == [b"before\n", b"during\n", b"last words\n"]
 
 
@@ -195,4 +197,4 @@ def test_follow_after_tail_goes_on_from_there(log):
         log.write("stdout", b"newest\n")
         return [*seen, await anext(stream)]
 
-    assert asyncio.run(asyncio.wait_for(follow(), 30)) == [b"new\n", b"newest\n"]
+    assert asyncio.run(asyncio.wait_for(follow(), DEADLINE_S)) == [b"new\n", b"newest\n"]
