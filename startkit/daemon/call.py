@@ -46,6 +46,7 @@ class Containerd:
         self.pidfile = root / "docker-containerd.pid"
         self.child: subprocess.Popen[bytes] | None = None
         self.channel: Channel | None = None
+        self.up = asyncio.Event()  # set while the stream of events stands
 
     @property
     def stub(self) -> api_grpc.APIStub:
@@ -127,7 +128,12 @@ class Containerd:
             runtimeArgs=arguments,
         )
         try:
-            reply = await self.stub.CreateContainer(request)
+            try:
+                reply = await self.stub.CreateContainer(request)
+            except OSError:  # not connected, so nothing was asked: it is being started again
+                self.up.clear()
+                await asyncio.wait_for(self.up.wait(), UP_S)
+                reply = await self.stub.CreateContainer(request)
         except GRPCError as error:
             raise RuntimeFailure(error.message or error.status.name) from None
         except (StreamTerminatedError, OSError) as error:
@@ -194,6 +200,7 @@ class Containerd:
                     await stream.send_message(api_pb2.EventsRequest(), end=True)
                     await stream.recv_initial_metadata()
                     await on_connect()  # type: ignore[misc]
+                    self.up.set()
                     async for event in stream:
                         if event.type == "exit":
                             on_exit(event.id, event.status)

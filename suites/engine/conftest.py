@@ -1,4 +1,4 @@
-"""What the tests of the runtime stand on: a root file system, and a bundle to be run.
+"""What the tests stand on: a root file system and a bundle for the runtime, a daemon for the rest.
 
 No test here mocks the kernel: every container is a real one.
 """
@@ -9,15 +9,19 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
 import pytest
 
-from startkit import kernel
+from startkit import image, kernel
+from startkit.client import Client
+from startkit.targets import process
 
 APPLETS = "cat chmod dd echo env grep head hostname id ip kill ls mkdir mknod mount ps pwd readlink sed sh sleep sort stat test touch true tty umount uname wc".split()  # noqa: E501, SIM905
 CAPABILITIES = [f"CAP_{name}" for name in (
@@ -25,6 +29,9 @@ CAPABILITIES = [f"CAP_{name}" for name in (
     "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE")]  # fmt: skip
 RUNTIME = [sys.executable, "-I", "-m", "startkit.runtime"]
 TIMEOUT_S = 30
+CLIENTS = sorted(
+    {path for d in ("/usr/local/bin", "/usr/bin") if (path := shutil.which("docker", path=d))}
+)
 CGROUP_PARENT = f"startkit-tests-{os.getpid()}"  # each worker of xdist has its own
 
 
@@ -167,3 +174,132 @@ def bundle(tmp_path, busybox_rootfs, runtime_root):
     for hierarchy in Path("/sys/fs/cgroup").iterdir():
         with contextlib.suppress(OSError):
             os.rmdir(hierarchy / CGROUP_PARENT)
+
+
+class Engine:
+    """A daemon in a directory of its own, and docker's CLI to drive it.
+
+    `flags` follow the daemon's own; `around` comes before its command line.
+    """
+
+    def __init__(self, *flags: str, around: tuple[str, ...] = ()) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="startkit-engine-"))
+        self.socket = str(self.root / "api.sock")
+        self.parent = f"/startkit-engine-{self.root.name[-8:]}"
+        self.api = Client(self.socket)
+        self.command = [
+            *around, sys.executable, "-m", "startkit.daemon", "--data-root", f"{self.root}/data",
+            "--exec-root", f"{self.root}/exec", "-H", f"unix://{self.socket}",
+            "--pidfile", f"{self.root}/pid", "--cgroup-parent", self.parent, *flags,
+        ]  # fmt: skip
+        self.environment = {
+            **os.environ, "DOCKER_HOST": f"unix://{self.socket}", "HOME": str(self.root)
+        }  # fmt: skip
+        self.client = CLIENTS[0] if CLIENTS else "docker"
+
+    def up(self) -> Engine:
+        """Start the daemon, wait for its ready line, see that it has the suites' image."""
+        with (self.root / "log").open("ab") as log:
+            self.daemon = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log)
+        line = self.daemon.stdout.readline()
+        self.daemon.stdout.close()
+        assert b"ready" in line, (self.root / "log").read_text()
+        if not self.api.get("/images/json").json():
+            assert self.api.post("/images/load", image.base()[1]).status == 200
+        return self
+
+    def down(self) -> int:
+        """End it with SIGTERM; return its exit status."""
+        process.end(self.daemon, signal.SIGTERM)
+        return self.daemon.returncode
+
+    def crash(self) -> None:
+        """Kill the daemon alone, with SIGKILL."""
+        self.daemon.kill()
+        self.daemon.wait()
+
+    def docker(self, *words: str, client: str = "", **options) -> subprocess.CompletedProcess:
+        """Run one docker command. `$IMAGE` stands for the suites' image."""
+        argv = [client or self.client, *("startkit/base" if w == "$IMAGE" else w for w in words)]
+        options.setdefault("text", True)
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(
+            argv, capture_output=True, env=self.environment, timeout=TIMEOUT_S, check=False, **options
+        )
+
+    def ok(self, *words: str, **options) -> str:
+        """Run one docker command that has to succeed; return what it printed, stripped."""
+        done = self.docker(*words, **options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def popen(self, *words: str, client: str = "") -> subprocess.Popen:
+        """Begin one docker command; all its streams are pipes."""
+        argv = [client or self.client, *("startkit/base" if w == "$IMAGE" else w for w in words)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=self.environment)
+
+    def state(self, container: str) -> dict:
+        """Return `State` of `docker inspect`."""
+        return self.api.get(f"/containers/{container}/json").json()["State"]
+
+    def containerd(self) -> int:
+        """Return the pid of its containerd."""
+        return int((self.root / "exec/libcontainerd/docker-containerd.pid").read_text())
+
+    def cgroups(self) -> list[str]:
+        """Return the cgroup directories that containers have below its parent."""
+        return sorted(map(str, Path("/sys/fs/cgroup").glob(f"*{self.parent}/*/")))
+
+    def clear(self) -> None:
+        """Remove every container."""
+        for row in self.api.get("/containers/json", all=True).json():
+            self.api.delete(f"/containers/{row['Id']}", force=True)
+
+    def close(self) -> list[str]:
+        """End it; return what it left behind, which is swept away. A traceback is left too."""
+        self.down()
+        log = (self.root / "log").read_text()
+        left = [line for line in log.splitlines() if "Traceback" in line or "Error" in line]
+        left += [str(d) for d in Path("/sys/fs/cgroup").glob(f"*{self.parent}")]
+        return left + process.sweep(str(self.root))
+
+
+@pytest.fixture(scope="session")
+def engine_of_worker():
+    """Run one daemon for all tests of this worker; it has to leave nothing behind."""
+    if os.geteuid() != 0 or not CLIENTS:
+        pytest.skip("needs root and docker's CLI")
+    made = Engine().up()
+    yield made
+    assert made.close() == []
+
+
+@pytest.fixture
+def engine(engine_of_worker):
+    """Lend the worker's daemon; containers that a test leaves are removed after it."""
+    yield engine_of_worker
+    engine_of_worker.clear()
+
+
+@pytest.fixture
+def make_engine():
+    """Give a function that starts a daemon with flags of its own."""
+    if os.geteuid() != 0 or not CLIENTS:
+        pytest.skip("needs root and docker's CLI")
+    made = []
+
+    def make(*flags: str, around: tuple[str, ...] = ()) -> Engine:
+        made.append(Engine(*flags, around=around))
+        return made[-1].up()
+
+    yield make
+    left = [engine.close() for engine in made]
+    assert not any(left), left
+
+
+@pytest.fixture(params=[pytest.param(path, id=Path(path).parent.as_posix()) for path in CLIENTS])
+def client(request):
+    """Name one docker CLI of this machine."""
+    return request.param
