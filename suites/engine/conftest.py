@@ -225,7 +225,12 @@ class Engine:
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(
-            argv, capture_output=True, env=self.environment, timeout=TIMEOUT_S, check=False, **options
+            argv,
+            capture_output=True,
+            env=self.environment,
+            timeout=TIMEOUT_S,
+            check=False,
+            **options,
         )
 
     def ok(self, *words: str, **options) -> str:
