@@ -50,16 +50,15 @@ def parse(body: bytes) -> tuple[Config, HostConfig]:
     try:
         raw = msgspec.json.decode(body or b"null", type=dict[str, Any])
         halves = dict(raw)
-        host_raw = halves.pop("HostConfig", None) or {}
+        host_raw = halves.pop("HostConfig", None)
+        host_raw = {} if host_raw is None else host_raw
+        if not isinstance(host_raw, dict):
+            raise BadParameter("invalid JSON: Expected `object` - at `$.HostConfig`")
         networking = halves.pop("NetworkingConfig", None)
         config = msgspec.convert(halves, Config)
         host = msgspec.convert(host_raw, HostConfig)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:  # a wrong type is one too
         raise BadParameter(f"invalid JSON: {error}") from None
-    except msgspec.DecodeError as error:
-        raise BadParameter(f"invalid JSON: {error}") from None
-    if not isinstance(host_raw, dict):
-        raise BadParameter("invalid JSON: Expected `object` - at `$.HostConfig`")
     refuse_unknown(halves, Config, "")
     refuse_unknown(host_raw, HostConfig, "HostConfig.")
     refuse_networking(networking)
@@ -114,8 +113,16 @@ def check_config(config: Config, host: HostConfig) -> None:
     for variable in config.env or []:
         if not variable or variable.startswith("=") or "\0" in variable:
             raise BadParameter(f"invalid environment variable: {variable!r}")
+    for word in [*words(config.entrypoint), *words(config.cmd)]:
+        if "\0" in word:
+            raise BadParameter(f"invalid Cmd or Entrypoint: {word!r}: a NUL byte")
     if config.stop_signal:
         signal_number(config.stop_signal)
+
+
+def words(value: list[str] | str | None) -> list[str]:
+    """Return a command as words; a bare string is one word, as in dockerd."""
+    return [value] if isinstance(value, str) else list(value or [])
 
 
 def check_host(host: HostConfig) -> None:
