@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from startkit.daemon.store import Container
 
 
-def words(value: list[str] | str | None) -> list[str]:
-    """Return a command as words; a bare string is one word, as in dockerd."""
-    return [value] if isinstance(value, str) else list(value or [])
-
-
 def clean(path: str) -> str:
     """Return a directory's path without `.`, `..` and doubled slashes; empty stays empty."""
     return "/" + posixpath.normpath(path).lstrip("/") if path else ""
@@ -42,8 +37,10 @@ def merge(config: Config, image: Image) -> None:
     from_image = image.config.config or Config()
     if not config.entrypoint:
         if not config.cmd:
-            config.cmd = words(from_image.cmd)
-        config.entrypoint = words(from_image.entrypoint) if config.entrypoint is None else None
+            config.cmd = options.words(from_image.cmd)
+        config.entrypoint = (
+            options.words(from_image.entrypoint) if config.entrypoint is None else None
+        )
     if config.entrypoint == [""]:
         config.entrypoint = None
     config.user = config.user or from_image.user
@@ -59,7 +56,7 @@ def merge(config: Config, image: Image) -> None:
             f"the image declares volumes ({', '.join(from_image.volumes)}), "
             "which startkit does not have"
         )
-    if not words(config.entrypoint) + words(config.cmd):
+    if not options.words(config.entrypoint) + options.words(config.cmd):
         raise BadParameter("No command specified")
 
 
@@ -79,7 +76,7 @@ def create(daemon: Daemon, name: str | None, body: bytes) -> dict[str, object]:
         on_machine = host.network_mode == "host"
         config.hostname = socket.gethostname() if on_machine else container_id[:12]
     complete(host, daemon)
-    command = words(config.entrypoint) + words(config.cmd)
+    command = options.words(config.entrypoint) + options.words(config.cmd)
     directory = daemon.store.root / container_id
     record = Record(
         state=State(),

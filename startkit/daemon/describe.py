@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from startkit import __version__
-from startkit.daemon import cgroup, create
+from startkit.daemon import cgroup, options
 from startkit.daemon.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -181,8 +181,6 @@ def networks(container: Container) -> dict[str, Any]:
 
 def mounts(container: Container) -> list[dict[str, Any]]:
     """Return the `-v` mounts as clients list them."""
-    from startkit.daemon.options import split_bind
-
     return [
         {
             "Type": "bind",
@@ -192,7 +190,9 @@ def mounts(container: Container) -> list[dict[str, Any]]:
             "RW": writable,
             "Propagation": propagation,
         }
-        for source, target, writable, propagation in map(split_bind, container.host.binds or [])
+        for source, target, writable, propagation in map(
+            options.split_bind, container.host.binds or []
+        )
     ]
 
 
@@ -202,7 +202,7 @@ def document(daemon: Daemon, container: Container) -> dict[str, Any]:
     status = status_of(container)
     config = msgspec.to_builtins(record.config)
     config["Cmd"], config["Entrypoint"] = (
-        create.words(value) or None for value in (record.config.cmd, record.config.entrypoint)
+        options.words(value) or None for value in (record.config.cmd, record.config.entrypoint)
     )
     return {
         "Id": container.id,
