@@ -121,7 +121,7 @@ def exit_code(message: str) -> int:
 
     Source: era.md section 7.
     """
-    if not re.search(r"exec:? |starting container process", message):
+    if not re.search(r"\bexec(:| |utable)|starting container process", message):
         return NOT_STARTED
     if re.search(
         "executable file not found|no such file or directory|not a directory",
