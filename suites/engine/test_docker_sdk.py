@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 docker = pytest.importorskip("docker")
@@ -14,6 +16,7 @@ def sdk(engine):
     made = docker.DockerClient(base_url=f"unix://{engine.socket}", version="auto", timeout=30)
     yield made
     made.close()
+    gc.collect()  # here, where it is expected
 
 
 def test_it_negotiates_pings_and_tells_versions(sdk):

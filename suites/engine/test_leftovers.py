@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -24,9 +25,16 @@ def traces(engine):
         "cgroups": engine.cgroups(),
         "fifos": [str(p) for p in below if stat.S_ISFIFO(p.lstat().st_mode)],
         "files": sorted(str(p) for p in below if p.name != "log"),
-        "descriptors": [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids],
+        "descriptors": [sorted(k for k in held(pid) if k != "socket") for pid in pids],
         "children": [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in pids],
     }
+
+
+def held(pid):
+    """Return the kinds of a process's descriptors: `socket`, `pipe`, a path."""
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # a connection that has just been closed
+            yield os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0]
 
 
 def start_and_remove(engine, body=BODY):
@@ -45,6 +53,7 @@ def test_thirty_starts_leave_nothing(make_engine):
     assert {start_and_remove(engine) for _ in range(30)} == {204}
 
     assert traces(engine) == before
+    assert list(held(engine.daemon.pid)).count("socket") < 15
 
 
 @pytest.mark.parametrize(

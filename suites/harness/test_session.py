@@ -69,9 +69,7 @@ def test_a_socket_that_is_not_there_is_named_once_and_exit_3(tmp_path):
     ran = suite(tmp_path, f"--target=unix://{tmp_path}/api.sock")
 
     assert ran.returncode == 3
-    assert (
-        f"exit 3: nothing was judged: socket: not here: {tmp_path}/api.sock" in ran.stdout
-    )
+    assert f"exit 3: nothing was judged: socket: not here: {tmp_path}/api.sock" in ran.stdout
 
 
 def test_a_run_writes_evidence_verdicts_and_junit(tmp_path):
