@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
+import signal
 import struct
 import termios
 
 import pytest
 
 LINES = 40_000
+LIMIT_S = 10
 TRAP = "trap 'echo got; exit 9' TERM; echo up; while :; do sleep 0.1; done"
 
 
@@ -28,11 +31,17 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def until(self, wanted):
-        """Return what is shown until `wanted` is; the test's own time limit ends it."""
+        """Return what is shown until `wanted` is."""
         seen = b""
         while wanted not in seen:
-            seen += os.read(self.fd, 4096)
+            seen += self.read()
         return seen
+
+    def read(self):
+        """Return what is shown next; a command that hangs is killed after LIMIT_S."""
+        if not select.select([self.fd], [], [], LIMIT_S)[0]:
+            os.kill(self.pid, signal.SIGKILL)
+        return os.read(self.fd, 4096)
 
     def say(self, text):
         os.write(self.fd, text)
@@ -41,7 +50,7 @@ class Terminal:
         """Return what is still shown, and the command's exit status."""
         seen = b""
         try:
-            while block := os.read(self.fd, 4096):
+            while block := self.read():
                 seen += block
         except OSError:  # EIO: the last one has closed the other side
             pass
