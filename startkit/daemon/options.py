@@ -87,6 +87,9 @@ def refuse_networking(networking: Any) -> None:
             "invalid JSON: Expected `object` - at `$.NetworkingConfig.EndpointsConfig`"
         )
     for name, endpoint in (endpoints or {}).items():
+        if not isinstance(endpoint, dict | None):
+            where = f"$.NetworkingConfig.EndpointsConfig.{name}"
+            raise BadParameter(f"invalid JSON: Expected `object` - at `{where}`")
         for key, value in (endpoint or {}).items():
             if value not in NOTHING:
                 raise NotSupported(

@@ -62,6 +62,7 @@ def test_what_is_no_object_is_a_bad_request(body):
         ({"HostConfig": {"Ulimits": [{"Name": "nofile"}]}}, "Soft"),
         ({"NetworkingConfig": 1}, "$.NetworkingConfig"),
         ({"NetworkingConfig": {"EndpointsConfig": [1]}}, "$.NetworkingConfig.EndpointsConfig"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"a": True}}}, "EndpointsConfig.a"),
     ],
 )
 def test_a_wrong_type_is_refused_with_the_fields_name(body, path):
