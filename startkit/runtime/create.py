@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from startkit.runtime import seccomp
     from startkit.runtime.text import Log
 
 
@@ -30,6 +31,7 @@ class Creation:
     def __init__(self, root: str, container_id: str, found: bundle.Bundle, log: Log) -> None:
         self.root, self.id, self.bundle, self.log = root, container_id, found, log
         self.mounts = parse_mounts(found.config.get("mounts") or [])
+        self.filter = compile_filter(found.linux.get("seccomp"))
         self.pid_file: str | None = None
         self.console_socket: str | None = None
         self.console: Any = None
@@ -65,6 +67,15 @@ def parse_mounts(entries: list[dict[str, Any]]) -> list[mounts.Mount]:
         except ContainerError as error:
             raise ContainerError(f"config.json /mounts/{index}: {error}") from None
     return found
+
+
+def compile_filter(profile: dict[str, Any] | None) -> seccomp.Filter | None:
+    """Translate a seccomp profile while nothing has been made yet. Raises ContainerError."""
+    if not profile:
+        return None
+    from startkit.runtime.seccomp import compile_profile
+
+    return compile_profile(profile)
 
 
 def create(creation: Creation) -> state.Container:

@@ -75,6 +75,8 @@ def wait_for_start(init: Init) -> NoReturn:
     try:
         run_own_hooks(init, "startContainer", "created")
         signals.restore_defaults()
+        if init.process.get("noNewPrivileges"):
+            load_filter(init)
         os.execve(init.program, init.process["args"], init.environment)
     except OSError as error:
         words = f'exec: "{init.process["args"][0]}": {(error.strerror or "").lower()}'
@@ -82,6 +84,12 @@ def wait_for_start(init: Init) -> NoReturn:
     except BaseException as error:
         os.write(fifo, reason(error).encode())
     os._exit(EXIT_FAILED)
+
+
+def load_filter(init: Init) -> None:
+    """Put init under the config's seccomp profile, if there is one."""
+    if init.creation.filter is not None:
+        init.creation.filter.load()
 
 
 def detach(init: Init) -> None:
@@ -219,6 +227,8 @@ def become_user(init: Init) -> None:
         environment["HOME"] = process.home_of(identity.uid)
     process.set_rlimits(own_process.get("rlimits") or [])
     process.own_stdio(identity.uid, identity.gid)
+    if not own_process.get("noNewPrivileges"):
+        load_filter(init)  # takes CAP_SYS_ADMIN; with it, the last thing before exec
     process.become(identity, no_new_privileges=bool(own_process.get("noNewPrivileges")))
     process.enter_cwd(own_process["cwd"])
     init.program = process.find_program(own_process["args"][0], environment)

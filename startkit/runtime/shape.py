@@ -133,6 +133,37 @@ RESOURCES = {
     "rdma": left_out("a limit on RDMA"),
 }  # fmt: skip
 
+ACTION = one_of(
+    *(
+        f"SCMP_ACT_{word}"
+        for word in (
+            "KILL",
+            "KILL_THREAD",
+            "KILL_PROCESS",
+            "TRAP",
+            "ERRNO",
+            "TRACE",
+            "LOG",
+            "ALLOW",
+        )
+    )
+)
+OPERATOR = one_of(
+    *(f"SCMP_CMP_{word}" for word in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
+)
+WORD = number(0, 2**64 - 1)
+SECCOMP = {
+    "defaultAction!": ACTION,
+    "defaultErrnoRet": number(0, 65535),
+    "architectures": [str],
+    "flags": [one_of(*(f"SECCOMP_FILTER_FLAG_{w}" for w in ("TSYNC", "LOG", "SPEC_ALLOW")))],
+    "listenerPath": left_out("a listener for system calls"),
+    "listenerMetadata": left_out("a listener for system calls"),
+    "syscalls": [{"names!": argument_list, "action!": ACTION, "errnoRet": number(0, 65535),
+                  "args": [{"index!": number(0, 5), "value!": WORD, "valueTwo": WORD,
+                            "op!": OPERATOR}]}],
+}  # fmt: skip
+
 LINUX = {
     "namespaces": [{"type!": one_of("mount", "network", "uts", "pid", "ipc", "user", "cgroup"),
                     "path": absolute}],
@@ -147,7 +178,7 @@ LINUX = {
     "readonlyPaths": [absolute],
     "sysctl": {"*": str},
     "mountLabel": left_out("a mount label"),
-    "seccomp": left_out("a seccomp profile"),
+    "seccomp": SECCOMP,
     "intelRdt": left_out("Intel RDT"),
     "personality": left_out("a personality"),
     "timeOffsets": left_out("a time namespace"),

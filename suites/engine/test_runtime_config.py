@@ -65,7 +65,7 @@ def refusal(tmp_path, text):
         ("/linux/namespaces", [{"type": "mount"}] * 2, "/linux/namespaces/1/type: mount stands"),
         ("/linux/namespaces", [{"type": "mount", "path": "x"}], "/linux/namespaces/0/path: must"),
         ("/linux/uidMappings", [{"containerID": 0, "hostID": 0, "size": 1}], "/linux/uidMappings"),
-        ("/linux/seccomp", {"defaultAction": "x"}, "/linux/seccomp: a seccomp profile is not"),
+        ("/linux/seccomp", {"defaultAction": "x"}, "/linux/seccomp/defaultAction: must be"),
         ("/linux/intelRdt", {"closID": "x"}, "/linux/intelRdt: Intel RDT is not supported"),
         ("/linux/sysctl", {"kernel.panic": "1"}, "/linux/sysctl/kernel.panic: is not a setting"),
         ("/linux/sysctl", {"net.a": "1"}, "/linux/sysctl/net.a: needs a network namespace"),
