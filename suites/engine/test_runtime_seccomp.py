@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +64,28 @@ def test_without_new_privileges_the_filter_comes_last(bundle):
     bundle.config["linux"]["seccomp"] = profile(calls)
 
     assert bundle.run("sh", "-c", "cd /tmp 2>&- || echo refused").stdout == "refused\n"
+
+
+@pytest.mark.parametrize("privileges", [True, False])
+@pytest.mark.parametrize("runtime", ["startkit-runc", "runc"])
+def test_the_profile_of_a_real_dockerd_is_obeyed_as_runc_does(bundle, privileges, runtime):
+    # As dockerd 20.10.24 wrote it into a container's config.json.
+    text = Path(__file__).with_name("seccomp-dockerd-20.10.json").read_text()
+    bundle.config["linux"]["seccomp"] = json.loads(text)
+    bundle.config["process"]["noNewPrivileges"] = privileges
+    script = "grep Seccomp: /proc/self/status; mount -t tmpfs none /tmp; mkdir /tmp/x && echo made"
+    bundle.config["process"]["args"] = ["sh", "-c", script]
+    if runtime == "runc":
+        if shutil.which("runc") is None:
+            pytest.skip("needs runc")
+        bundle.call("list")  # writes config.json
+        done = subprocess.run(["runc", "--root", bundle.root, "run", "-b", bundle.path, bundle.id],
+                              capture_output=True, text=True, check=False)  # fmt: skip
+    else:
+        done = bundle.run()
+
+    assert (done.returncode, done.stdout) == (0, "Seccomp:\t2\nmade\n")
+    assert "Operation not permitted" in done.stderr or "permission denied" in done.stderr
 
 
 @pytest.mark.parametrize(
