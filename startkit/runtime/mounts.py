@@ -67,7 +67,14 @@ PROPAGATION = {
     )
     for name in (prefix + word,)
 }
-LEFT_OUT = {"tmpcopyup", "idmap", "ridmap", *("r" + name for name in FLAGS)}  # rro, rnosuid ...
+LEFT_OUT = {"idmap", "ridmap"}
+# rro, rnosuid and so on: for the mount and all below it, see `mountattr.py`.
+RECURSIVE = {
+    "r" + name
+    for name in ("ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "nodiratime",
+                 "diratime", "relatime", "norelatime", "noatime", "atime", "strictatime",
+                 "nostrictatime", "nosymfollow", "symfollow")
+}  # fmt: skip
 # Files of /proc that may be covered by a mount; the rest must stay the kernel's.
 PROC_FILES = {
     "/proc/" + name
@@ -82,7 +89,11 @@ class Mount:
     def __init__(self, entry: dict[str, Any]) -> None:
         self.target = paths.clean(entry["destination"])
         self.source: str = entry.get("source") or entry.get("type") or "none"
-        self.flags, self.propagation, data = parse_options(entry.get("options") or [])
+        options = entry.get("options") or []
+        self.recursive = [name[1:] for name in options if name in RECURSIVE]
+        self.copy_up = "tmpcopyup" in options
+        own = [name for name in options if name not in RECURSIVE and name != "tmpcopyup"]
+        self.flags, self.propagation, data = parse_options(own)
         self.data = ",".join(data)
         self.bind = bool(self.flags & kernel.MS_BIND) or entry.get("type") == "bind"
         self.fstype: str = "bind" if self.bind else entry.get("type") or ""
@@ -90,6 +101,8 @@ class Mount:
             self.flags |= kernel.MS_BIND
         if self.bind and data:
             raise ContainerError(f"mount {self.target}: unknown option {data[0]} of a bind")
+        if self.copy_up and self.fstype != "tmpfs":
+            raise ContainerError(f"mount {self.target}: tmpcopyup needs the type tmpfs")
         if not self.bind and not self.fstype:
             raise ContainerError(f"mount {self.target}: needs a type, or the option bind")
 
@@ -119,6 +132,8 @@ def mount_entry(root: int, mount: Mount, bundle_path: str) -> None:
             mount_new(root, mount)
         for change in mount.propagation:
             reopen_and_mount(root, mount.target, change)
+        if mount.recursive:
+            set_recursively(root, mount)
     except OSError as error:
         where = f"{mount.source} to {mount.target} ({mount.fstype})"
         raise ContainerError(f"error mounting {where}: {reason(error)}") from None
@@ -144,6 +159,21 @@ def mount_new(root: int, mount: Mount) -> None:
             data = f"{data},mode={mode:o}".lstrip(",")
     fd = target_fd(root, mount.target, directory=True)
     kernel.mount(mount.source, paths.proc_path(fd), mount.fstype, flags, data or None)
+    if mount.copy_up:
+        from startkit.runtime import mountattr
+
+        covering = paths.open_inside(root, mount.target)
+        mountattr.copy_up(fd, covering)
+        os.close(covering)
+    os.close(fd)
+
+
+def set_recursively(root: int, mount: Mount) -> None:
+    """Set what the mount's `r...` options ask for, on it and on those below it."""
+    from startkit.runtime import mountattr
+
+    fd = paths.open_inside(root, mount.target)
+    mountattr.set_recursively(fd, mount.recursive)
     os.close(fd)
 
 
