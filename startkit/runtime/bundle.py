@@ -124,6 +124,10 @@ def broken_relation(config: dict[str, Any]) -> str:
     for key, needed in (("hostname", "uts"), ("domainname", "uts")):
         if config.get(key) and needed not in types:
             return f"/{key}: needs a {needed} namespace of its own"
+    if linux.get("timeOffsets") and not any(
+        e["type"] == "time" and not e.get("path") for e in entries
+    ):
+        return "/linux/timeOffsets: needs a new time namespace"
     new_user = any(e["type"] == "user" and not e.get("path") for e in entries)
     for key in ("uidMappings", "gidMappings"):
         if bool(linux.get(key)) != new_user:

@@ -112,6 +112,8 @@ def join_cgroups(init: Init) -> None:
         os.setresuid(0, 0, 0)
     if init.is_new("cgroup"):
         kernel.unshare(kernel.CLONE_NEWCGROUP)
+    if init.is_new("time"):
+        namespaces.enter_time(init.linux.get("timeOffsets") or {})
 
 
 def adjust_oom_score(init: Init) -> None:
@@ -197,10 +199,18 @@ def cover_paths(init: Init) -> None:
         mounts.seal(init.root, mount)
 
 
+def has_attributes(init: Init) -> bool:
+    """Whether the config names what `attributes.py` sets."""
+    own = init.process
+    return bool(own.get("scheduler") or own.get("ioPriority") or init.linux.get("personality"))
+
+
 def enter_root(init: Init) -> None:
     """Read what is still needed of the host, forget how to import, and change the root."""
     if init.process.get("rlimits"):
         import resource  # noqa: F401 (while there is something to import from)
+    if has_attributes(init):
+        import startkit.runtime.attributes  # noqa: F401 (as well)
     sets = caps.Sets(init.process.get("capabilities") or {})
     init.identity = process.Identity(init.process, sets, caps.bounding_set())
     for name in sets.unavailable:
@@ -226,6 +236,10 @@ def become_user(init: Init) -> None:
     if not environment.get("HOME"):
         environment["HOME"] = process.home_of(identity.uid)
     process.set_rlimits(own_process.get("rlimits") or [])
+    if has_attributes(init):
+        from startkit.runtime import attributes
+
+        attributes.apply(own_process, init.linux)
     process.own_stdio(identity.uid, identity.gid)
     if not own_process.get("noNewPrivileges"):
         load_filter(init)  # takes CAP_SYS_ADMIN; with it, the last thing before exec

@@ -28,6 +28,7 @@ FLAGS = {
     "ipc": kernel.CLONE_NEWIPC,
     "user": kernel.CLONE_NEWUSER,
     "cgroup": kernel.CLONE_NEWCGROUP,
+    "time": kernel.CLONE_NEWTIME,
 }
 CLONE_INTO_CGROUP = 1 << 33
 SYS_CLONE3 = 435
@@ -82,10 +83,10 @@ def clone_once(flags: int, cgroup: int | None) -> int:
 def start_init(namespaces: list[dict[str, Any]], cgroup: int | None) -> int:
     """Clone init into its namespaces: return its pid, and 0 in init itself.
 
-    A cgroup namespace is not among them: it shows what it is made in, so init
-    makes it once it stands in its cgroup.
+    Two are not among them: a cgroup namespace shows what it is made in, so init makes
+    it once it stands in its cgroup; a time namespace takes its offsets while it is empty.
     """
-    flags = new_flags(namespaces) & ~kernel.CLONE_NEWCGROUP
+    flags = new_flags(namespaces) & ~(kernel.CLONE_NEWCGROUP | kernel.CLONE_NEWTIME)
     paths = [entry for entry in namespaces if entry.get("path")]
     if not paths:
         return clone(flags, cgroup)
@@ -130,7 +131,7 @@ def join(paths: list[dict[str, Any]]) -> None:
     so those that are refused at first are tried again once the user namespace is entered.
     """
     opened = [(entry, open_namespace(entry)) for entry in paths]
-    order = ("network", "uts", "ipc", "pid", "cgroup", "user", "mount")
+    order = ("network", "uts", "ipc", "pid", "cgroup", "time", "user", "mount")
     opened.sort(key=lambda pair: order.index(pair[0]["type"]))
     refused = []
     for entry, fd in opened:
@@ -169,6 +170,26 @@ def map_ids(pid: int, linux: dict[str, Any]) -> None:
             raise ContainerError(f"config.json /linux/{key}: {reason(error)}") from None
         finally:
             os.close(fd)
+
+
+def enter_time(offsets: dict[str, Any]) -> None:
+    """Make a time namespace, set its clocks off, and enter it. Raises ContainerError."""
+    lines = [
+        f"{clock} {entry.get('secs') or 0} {entry.get('nanosecs') or 0}\n"
+        for clock, entry in offsets.items()
+        if clock in ("monotonic", "boottime") and entry
+    ]
+    try:
+        kernel.unshare(kernel.CLONE_NEWTIME)
+        if lines:
+            fd = os.open("/proc/self/timens_offsets", os.O_WRONLY)
+            os.write(fd, "".join(lines).encode())
+            os.close(fd)
+        fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY)
+        kernel.setns(fd, kernel.CLONE_NEWTIME)
+        os.close(fd)
+    except OSError as error:
+        raise ContainerError(f"config.json /linux/timeOffsets: {reason(error)}") from None
 
 
 def raise_loopback() -> None:

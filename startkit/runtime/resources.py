@@ -100,6 +100,12 @@ def v1_settings(wanted: dict[str, Any]) -> list[Setting]:
         if value or (key == "swappiness" and value is not None):
             text = "max" if (name, value) == ("pids.max", -1) else str(value)
             found.append((controller, name, text))
+    for page in wanted.get("hugepageLimits") or ():
+        name = f"hugetlb.{page['pageSize']}.limit_in_bytes"
+        found.append(("hugetlb", name, str(page["limit"])))
+    for rule in block.get("weightDevice") or ():
+        text = f"{rule['major']}:{rule['minor']} {rule.get('weight') or 0}"
+        found.append(("blkio", "blkio.weight_device", text))
     if memory.get("disableOOMKiller"):
         found.append(("memory", "memory.oom_control", "1"))
     for key, name, _ in THROTTLES:
@@ -157,6 +163,11 @@ def v2_settings(wanted: dict[str, Any]) -> list[Setting]:
     add("pids", "pids.max", (wanted.get("pids") or {}).get("limit"))
     weight = block.get("weight")
     add("io", "io.weight", weight, f"default {1 + ((weight or 10) - 10) * 9999 // 990}")
+    for rule in block.get("weightDevice") or ():
+        scaled = 1 + ((rule.get("weight") or 10) - 10) * 9999 // 990
+        add("io", "io.weight", 1, f"{rule['major']}:{rule['minor']} {scaled}")
+    for page in wanted.get("hugepageLimits") or ():
+        add("hugetlb", f"hugetlb.{page['pageSize']}.max", 1, str(page["limit"]))
     for key, _, word in THROTTLES:
         for rule in block.get(key) or ():
             add("io", "io.max", 1, f"{rule['major']}:{rule['minor']} {word}={rule['rate']}")

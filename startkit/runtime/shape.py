@@ -83,6 +83,12 @@ def access(value: Any) -> str:
     return "" if fits else "must be made of r, w and m"
 
 
+def page_size(value: Any) -> str:
+    """Refuse what is not a size as the kernel names its files: 64KB, 2MB, 1GB."""
+    fits = isinstance(value, str) and value[:-2].isdecimal() and value[-2:] in ("KB", "MB", "GB")
+    return "" if fits else "must be a size such as 2MB"
+
+
 ID = number(0, MAX_ID)
 COUNT = number(0, MAX_SIGNED)
 LIMIT = number(-1, MAX_SIGNED)
@@ -107,10 +113,18 @@ PROCESS = {
     "oomScoreAdj": number(-1000, 1000),
     "apparmorProfile": left_out("an AppArmor profile"),
     "selinuxLabel": left_out("an SELinux label"),
-    "scheduler": left_out("a scheduler"),
-    "ioPriority": left_out("an IO priority"),
+    "scheduler": {
+        "policy!": one_of(*(f"SCHED_{w}" for w in (
+            "OTHER", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE"))),
+        "nice": number(-20, 19), "priority": number(0, 99),
+        "flags": [one_of(*(f"SCHED_FLAG_{w}" for w in (
+            "RESET_ON_FORK", "RECLAIM", "DL_OVERRUN", "KEEP_POLICY", "KEEP_PARAMS",
+            "UTIL_CLAMP_MIN", "UTIL_CLAMP_MAX")))],
+        "runtime": COUNT, "deadline": COUNT, "period": COUNT},
+    "ioPriority": {"class!": one_of("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"),
+                   "priority": number(0, 7)},
     "execCPUAffinity": left_out("a CPU affinity"),
-}
+}  # fmt: skip
 
 RESOURCES = {
     "devices": [{"allow": bool, "type": one_of("a", "c", "b"), "major": LIMIT, "minor": LIMIT,
@@ -124,11 +138,12 @@ RESOURCES = {
             "idle": number(0, 1)},
     "pids": {"limit": LIMIT},
     "blockIO": {"weight": number(0, 1000), "leafWeight": left_out("a leaf weight"),
-                "weightDevice": left_out("a weight per device"),
+                "weightDevice": [{"major!": COUNT, "minor!": COUNT, "weight": number(0, 1000),
+                                  "leafWeight": left_out("a leaf weight")}],
                 "throttleReadBpsDevice": THROTTLE, "throttleWriteBpsDevice": THROTTLE,
                 "throttleReadIOPSDevice": THROTTLE, "throttleWriteIOPSDevice": THROTTLE},
     "unified": {"*": str},
-    "hugepageLimits": left_out("a limit on huge pages"),
+    "hugepageLimits": [{"pageSize!": page_size, "limit!": COUNT}],
     "network": left_out("a network class"),
     "rdma": left_out("a limit on RDMA"),
 }  # fmt: skip
@@ -151,6 +166,7 @@ ACTION = one_of(
 OPERATOR = one_of(
     *(f"SCMP_CMP_{word}" for word in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
 )
+OFFSET = {"secs": number(-MAX_SIGNED, MAX_SIGNED), "nanosecs": number(0, 10**9 - 1)}
 WORD = number(0, 2**64 - 1)
 SECCOMP = {
     "defaultAction!": ACTION,
@@ -165,7 +181,8 @@ SECCOMP = {
 }  # fmt: skip
 
 LINUX = {
-    "namespaces": [{"type!": one_of("mount", "network", "uts", "pid", "ipc", "user", "cgroup"),
+    "namespaces": [{"type!": one_of("mount", "network", "uts", "pid", "ipc", "user", "cgroup",
+                               "time"),
                     "path": absolute}],
     "uidMappings": MAPPINGS,
     "gidMappings": MAPPINGS,
@@ -180,8 +197,9 @@ LINUX = {
     "mountLabel": left_out("a mount label"),
     "seccomp": SECCOMP,
     "intelRdt": left_out("Intel RDT"),
-    "personality": left_out("a personality"),
-    "timeOffsets": left_out("a time namespace"),
+    "personality": {"domain!": one_of("LINUX", "LINUX32"),
+                    "flags": left_out("a flag of a personality")},
+    "timeOffsets": {"monotonic": OFFSET, "boottime": OFFSET},
     "netDevices": left_out("moving network devices"),
     "memoryPolicy": left_out("a NUMA memory policy"),
 }  # fmt: skip
