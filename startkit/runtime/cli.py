@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ROOT = "/run/startkit-runc"
 OCI_VERSION = "1.0.2"
+MANY = 10**6
 
 # flag: whether it takes a value. Both `--flag value` and `--flag=value`, one dash or two.
 GLOBAL_FLAGS = {"root": True, "log": True, "log-format": True, "debug": False, "version": False,
@@ -33,7 +34,19 @@ CREATE_FLAGS = {"bundle": True, "b": True, "console-socket": True, "pid-file": T
                 "no-pivot": False, "no-new-keyring": False, "preserve-fds": True}  # fmt: skip
 RUN_FLAGS = {**CREATE_FLAGS, "detach": False, "d": False, "keep": False}
 SHORT = {"b": "bundle", "d": "detach", "f": "force", "a": "all", "q": "quiet", "h": "help",
-         "v": "version"}  # fmt: skip
+         "v": "version", "e": "env", "t": "tty", "u": "user", "c": "cap", "p": "process",
+         "g": "additional-gids", "r": "resources"}  # fmt: skip
+EXEC_FLAGS = {"console-socket": True, "cwd": True, "env": True, "e": True, "tty": False,
+              "t": False, "user": True, "u": True, "additional-gids": True, "g": True,
+              "process": True, "p": True, "detach": False, "d": False, "pid-file": True,
+              "no-new-privs": False, "cap": True, "c": True, "preserve-fds": True,
+              "ignore-paused": False}  # fmt: skip
+UPDATE_FLAGS = dict.fromkeys(("resources", "r", "blkio-weight", "cpu-period", "cpu-quota",
+    "cpu-share", "cpu-shares", "cpu-rt-period", "cpu-rt-runtime", "cpuset-cpus", "cpuset-mems",
+    "memory", "memory-reservation", "memory-swap", "pids-limit"), True)  # fmt: skip
+REPEATED = ("env", "cap", "additional-gids")  # flags whose values add up, with NUL between
+# Commands whose words may look like flags, or come before them.
+WORDY = ("kill", "exec", "ps")
 
 
 class UsageError(ContainerError):
@@ -70,7 +83,9 @@ def parse_flags(words: list[str], known: dict[str, bool]) -> tuple[dict[str, str
             if not rest:
                 raise UsageError(f"flag needs an argument: -{name}")
             value = rest.pop(0)
-        flags[SHORT.get(name, name)] = value
+        # -f is --force where there is one, --format elsewhere, as in runc.
+        name = "format" if name == "f" and "format" in known else SHORT.get(name, name)
+        flags[name] = f"{flags[name]}\0{value}" if name in REPEATED and name in flags else value
     return {name: value for name, value in flags.items() if value != "false"}, rest
 
 
@@ -175,6 +190,59 @@ def show_list(arguments: Arguments) -> int:
     return 0
 
 
+def run_inside(arguments: Arguments) -> int:
+    """Run one more program in a container; exit as it does, or with 255 if it cannot run."""
+    from startkit.runtime import enter
+
+    try:
+        words = arguments.words[1:]
+        return enter.execute(arguments.container(), words, arguments.flags, arguments.log)
+    except (ContainerError, OSError) as error:
+        arguments.log.error(f"exec failed: {reason(error)}")
+        return 255
+
+
+def show_processes(arguments: Arguments) -> int:
+    """List the processes of a container: ps's own lines, or pids (-f json)."""
+    from startkit.runtime import commands
+
+    form = arguments.flags.get("format", "table")
+    commands.show_processes(arguments.container(), form, arguments.words[1:])
+    return 0
+
+
+def pause(arguments: Arguments) -> int:
+    """Freeze all processes of a container."""
+    from startkit.runtime import commands
+
+    commands.pause(arguments.container())
+    return 0
+
+
+def resume(arguments: Arguments) -> int:
+    """Let a paused container go on."""
+    from startkit.runtime import commands
+
+    commands.resume(arguments.container())
+    return 0
+
+
+def update(arguments: Arguments) -> int:
+    """Change a container's limits."""
+    from startkit.runtime import commands
+
+    commands.update(arguments.container(), arguments.flags)
+    return 0
+
+
+def show_events(arguments: Arguments) -> int:
+    """Print a container's statistics, once (--stats) or until its end."""
+    from startkit.runtime import commands
+
+    commands.show_events(arguments.container(), arguments.flags)
+    return 0
+
+
 # command: body, flags, (fewest, most) words, usage
 COMMANDS: dict[str, tuple[Body, dict[str, bool], tuple[int, int], str]] = {
     "create": (create, CREATE_FLAGS, (1, 1), "<container-id>"),
@@ -183,7 +251,13 @@ COMMANDS: dict[str, tuple[Body, dict[str, bool], tuple[int, int], str]] = {
     "state": (show_state, {}, (1, 1), "<container-id>"),
     "kill": (kill, {"all": False, "a": False}, (1, 2), "<container-id> [signal]"),
     "delete": (delete, {"force": False, "f": False}, (1, 1), "<container-id>"),
-    "list": (show_list, {"format": True, "quiet": False, "q": False}, (0, 0), ""),
+    "exec": (run_inside, EXEC_FLAGS, (1, MANY), "<container-id> <program> [argument...]"),
+    "ps": (show_processes, {"format": True, "f": True}, (1, MANY), "<container-id> [ps options]"),
+    "pause": (pause, {}, (1, 1), "<container-id>"),
+    "resume": (resume, {}, (1, 1), "<container-id>"),
+    "update": (update, UPDATE_FLAGS, (1, 1), "<container-id>"),
+    "events": (show_events, {"stats": False, "interval": True}, (1, 1), "<container-id>"),
+    "list": (show_list, {"format": True, "f": True, "quiet": False, "q": False}, (0, 0), ""),
 }
 
 
@@ -223,7 +297,7 @@ def run_command(flags: dict[str, str], words: list[str], log: Log) -> int:
     arguments = Arguments(os.path.abspath(flags.get("root") or DEFAULT_ROOT), log)
     arguments.flags, arguments.words = parse_flags(words[1:], known)
     # runc takes flags behind the id as well: `kill --all ID`, `delete ID --force`.
-    if arguments.words and words[0] != "kill":
+    if arguments.words and words[0] not in WORDY:
         later, more = parse_flags(arguments.words[1:], known)
         arguments.flags |= later
         arguments.words = [arguments.words[0], *more]

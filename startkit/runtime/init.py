@@ -16,7 +16,7 @@ import sys
 from _frozen_importlib import BuiltinImporter
 
 from startkit import kernel, steps
-from startkit.runtime import caps, cgroup, devices, mounts, namespaces, process, rootfs, signals
+from startkit.runtime import caps, cgroup, devices, mounts, namespaces, process, rootfs
 from startkit.runtime.text import ContainerError, reason
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from startkit.runtime.create import Creation
+    from startkit.runtime.enter import Visit
 
 SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
 KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -74,13 +75,9 @@ def wait_for_start(init: Init) -> NoReturn:
     os.close(init.state_fd)
     try:
         run_own_hooks(init, "startContainer", "created")
-        signals.restore_defaults()
         if init.process.get("noNewPrivileges"):
             load_filter(init)
-        os.execve(init.program, init.process["args"], init.environment)
-    except OSError as error:
-        words = f'exec: "{init.process["args"][0]}": {(error.strerror or "").lower()}'
-        os.write(fifo, f"{process.START_ERROR}{words}".encode())
+        process.execute(init.program, init.process["args"], init.environment)
     except BaseException as error:
         os.write(fifo, reason(error).encode())
     os._exit(EXIT_FAILED)
@@ -99,8 +96,13 @@ def detach(init: Init) -> None:
     process.close_on_exec(3 + init.creation.preserve_fds)
     os.umask(0)
     if init.creation.new_keyring:
-        name = f"_ses.{init.creation.container.id}".encode()
-        kernel.libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name)  # absent on some kernels
+        join_keyring(init.creation.container.id)
+
+
+def join_keyring(container_id: str) -> None:
+    """Leave the caller's session keyring for the container's; some kernels have none."""
+    name = f"_ses.{container_id}".encode()
+    kernel.libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name)
 
 
 def join_cgroups(init: Init) -> None:
@@ -215,16 +217,21 @@ def enter_root(init: Init) -> None:
     init.identity = process.Identity(init.process, sets, caps.bounding_set())
     for name in sets.unavailable:
         init.creation.tell({"warning": f"capability {name} is not available, it is left out"})
-    sys.path.clear()
-    sys.meta_path[:] = [BuiltinImporter]  # finds no files
-    sys.path_hooks.clear()
+    forget_imports()
     rootfs.enter(init.root, pivot=init.creation.pivot)
     os.close(init.root)
     propagation = init.linux.get("rootfsPropagation") or ""
     rootfs.finish_root(propagation, readonly=bool(init.bundle.config["root"].get("readonly")))
 
 
-def become_user(init: Init) -> None:
+def forget_imports() -> None:
+    """Let nothing be imported from files any more: they would be the container's."""
+    sys.path.clear()
+    sys.meta_path[:] = [BuiltinImporter]  # finds no files
+    sys.path_hooks.clear()
+
+
+def become_user(init: Init | Visit) -> None:
     """Take the terminal, give up root, and find the program as its user would."""
     identity = init.identity
     if init.slave != -1:

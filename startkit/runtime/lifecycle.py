@@ -61,21 +61,32 @@ def open_gate(container: state.Container) -> str:
 
 def kill(container: state.Container, number: int, *, everyone: bool) -> None:
     """Send a signal to init, or to every process of the container. Raises ContainerError."""
+    status = container.status()
     if everyone:
         from startkit.runtime import cgroup
 
         cgroup.signal_all(container.record["cgroups"], number)
+        thaw(container, status, number)
         return
-    if container.status() not in ("created", "running"):
+    if status not in ("created", "running", "paused"):
         raise ContainerError("container not running")
     handle = os.pidfd_open(container.pid)
     try:
         if container.is_alive():
             signals.send(handle, number)
+        thaw(container, status, number)
     except ProcessLookupError:
         raise ContainerError("container not running") from None
     finally:
         os.close(handle)
+
+
+def thaw(container: state.Container, status: str, number: int) -> None:
+    """Let a paused container die of a SIGKILL: under cgroup v1 it would not, frozen."""
+    if status == "paused" and number == signals.KILL:
+        from startkit.runtime import cgroup
+
+        cgroup.freeze(container.record["cgroups"], frozen=False)
 
 
 def delete(container: state.Container, log: Log, *, force: bool) -> None:
@@ -84,11 +95,11 @@ def delete(container: state.Container, log: Log, *, force: bool) -> None:
     A created one is killed, as runc does, though the specification wants an error.
     """
     status = container.status()
-    if status in ("running", "creating") and not force:
+    if status in ("running", "paused", "creating") and not force:
         raise ContainerError(
             f"cannot delete container {container.id} that is not stopped: {status}"
         )
-    if status in ("created", "running"):
+    if status in ("created", "running", "paused"):
         end_init(container)
     remove(container, log)
 
@@ -101,6 +112,7 @@ def end_init(container: state.Container) -> None:
         return
     if container.is_alive():
         signals.send(handle, signals.KILL)
+        thaw(container, container.status(), signals.KILL)
         poll = select.poll()
         poll.register(handle, select.POLLIN)
         if not poll.poll(DEATH_MS):

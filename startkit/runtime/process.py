@@ -12,7 +12,7 @@ import os
 import stat
 
 from startkit import kernel
-from startkit.runtime import caps
+from startkit.runtime import caps, signals
 from startkit.runtime.text import ContainerError
 
 TYPE_CHECKING = False
@@ -147,6 +147,16 @@ def find_program(name: str, environment: dict[str, str]) -> str:
         if name and not stat.S_ISDIR(mode) and mode & 0o111:
             return path
     raise ContainerError(f'{START_ERROR}exec: "{name}": executable file not found in $PATH')
+
+
+def execute(program: str, args: list[str], environment: dict[str, str]) -> None:
+    """Become the user's program. Raises ContainerError in the words that engines look for."""
+    signals.restore_defaults()
+    try:
+        os.execve(program, args, environment)
+    except OSError as error:
+        words = (error.strerror or "").lower()
+        raise ContainerError(f'{START_ERROR}exec: "{args[0]}": {words}') from None
 
 
 def close_on_exec(first: int) -> None:

@@ -32,6 +32,19 @@ def apply(directories: dict[str, str], wanted: dict[str, Any]) -> None:
 
     Raises ContainerError where the host lacks the controller, or refuses the value.
     """
+    unified = directories.get("")
+    rules: list[Setting] = []
+    if any("devices" in name.split(",") for name in directories):
+        rules = [("devices", *rule) for rule in v1_device_rules(wanted)]
+    elif unified is not None:
+        attach_device_rules(unified, wanted.get("devices") or [])
+    update(directories, wanted, rules)
+
+
+def update(
+    directories: dict[str, str], wanted: dict[str, Any], rules: list[Setting] | None = None
+) -> None:
+    """Write the limits, then `rules`; the devices' are as they are, other than in `apply`."""
     by_controller = {c: d for name, d in directories.items() for c in name.split(",")}
     unified = directories.get("")
     if list(directories) == [""]:
@@ -40,11 +53,7 @@ def apply(directories: dict[str, str], wanted: dict[str, Any]) -> None:
         raise ContainerError("config.json /linux/resources/unified: this host has cgroup v1")
     else:
         settings = v1_settings(wanted)
-    if "devices" in by_controller:
-        settings += [("devices", *rule) for rule in v1_device_rules(wanted)]
-    elif unified is not None:
-        attach_device_rules(unified, wanted.get("devices") or [])
-    for controller, name, text in settings:
+    for controller, name, text in [*settings, *(rules or ())]:
         directory = by_controller.get(controller, unified)
         if directory is None or not os.path.exists(f"{directory}/{name}"):
             raise ContainerError(

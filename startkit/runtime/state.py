@@ -48,11 +48,16 @@ class Container:
         return os.path.join(self.directory, "exec.fifo")
 
     def status(self) -> str:
-        """Return creating, created, running or stopped."""
+        """Return creating, created, running, paused or stopped."""
         if self.pid == 0:
             return "creating"
         if not self.is_alive():
             return "stopped"
+        # Frozen is read here and not through cgroup.py: `state` must not pay for its import.
+        for path in self.record["cgroups"]:
+            for name, word in (("freezer.state", b"F"), ("cgroup.freeze", b"1")):
+                if has_word(f"{path}/{name}", word):
+                    return "paused"
         return "created" if os.path.exists(self.fifo) else "running"
 
     def is_alive(self) -> bool:
@@ -95,6 +100,15 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
     with open(fd, "w", encoding="utf-8") as file:
         file.write(text)
     os.rename(path + ".new", path)
+
+
+def has_word(path: str, word: bytes) -> bool:
+    """Whether a file is there and starts with `word`."""
+    try:
+        with open(path, "rb", 0) as file:
+            return file.read(len(word)) == word
+    except OSError:
+        return False
 
 
 def start_time(pid: int) -> int:

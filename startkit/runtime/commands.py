@@ -1,0 +1,136 @@
+"""`ps`, `pause`, `resume`, `update` and `events`: what is asked of a container's cgroups.
+
+Rule: every one of them finds the cgroups in the container's record; nothing is kept.
+
+Source: runc-ps(8), runc-pause(8), runc-update(8), runc-events(8); cgroup-v1/freezer-subsystem
+and cgroup-v2.rst (cgroup.freeze).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+
+from startkit.runtime import cgroup, counters, resources, shape
+from startkit.runtime.bundle import broken_rule
+from startkit.runtime.text import ContainerError, json_text, parse_json, reason, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from startkit.runtime import state
+
+FREEZE_S = 2
+
+# flag: where it stands in `linux.resources`, and whether it is a number, a size or text
+LIMITS = {
+    "blkio-weight": ("blockIO", "weight", "number"),
+    "cpu-period": ("cpu", "period", "number"),
+    "cpu-quota": ("cpu", "quota", "number"),
+    "cpu-share": ("cpu", "shares", "number"),
+    "cpu-shares": ("cpu", "shares", "number"),
+    "cpu-rt-period": ("cpu", "realtimePeriod", "number"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime", "number"),
+    "cpuset-cpus": ("cpu", "cpus", "text"),
+    "cpuset-mems": ("cpu", "mems", "text"),
+    "memory": ("memory", "limit", "size"),
+    "memory-reservation": ("memory", "reservation", "size"),
+    "memory-swap": ("memory", "swap", "size"),
+    "pids-limit": ("pids", "limit", "number"),
+}
+
+
+def show_processes(container: state.Container, form: str, options: list[str]) -> None:
+    """Print the container's processes: their pids as JSON, or `ps`'s lines about them."""
+    pids = cgroup.processes(container.record["cgroups"])
+    if form == "json":
+        say(json_text(pids))
+        return
+    if form != "table":
+        raise ContainerError("invalid format option")
+    command = ["ps", *(options or ["-ef"])]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False)
+    head, *lines = listing.stdout.splitlines() or [""]
+    if listing.returncode or "PID" not in head.split():
+        raise ContainerError(listing.stderr.strip() or "couldn't find PID field in ps output")
+    column = head.split().index("PID")
+    say("\n".join([head, *(x for x in lines if x.split()[column] in map(str, pids))]))
+
+
+def pause(container: state.Container) -> None:
+    """Freeze every process of a running container."""
+    if container.status() not in ("running", "created"):
+        raise ContainerError("container not running")
+    cgroup.freeze(container.record["cgroups"], frozen=True)
+
+
+def resume(container: state.Container) -> None:
+    """Let a paused container go on."""
+    if container.status() != "paused":
+        raise ContainerError("container not paused")
+    cgroup.freeze(container.record["cgroups"], frozen=False)
+
+
+def update(container: state.Container, flags: dict[str, str]) -> None:
+    """Change the limits of a container, running or not yet."""
+    if container.status() == "stopped":
+        raise ContainerError("container not running")
+    wanted = read_resources(flags["resources"]) if flags.get("resources") else limits_of(flags)
+    broken = broken_rule(wanted, shape.RESOURCES, "")
+    if broken:
+        raise ContainerError(f"resources {broken}")
+    resources.update(cgroup.by_hierarchy(container.record["cgroups"]), wanted)
+
+
+def read_resources(path: str) -> dict[str, Any]:
+    """Return a file of resources, or what stdin holds for `-`."""
+    try:
+        with open(0 if path == "-" else path, encoding="utf-8") as file:
+            found: dict[str, Any] = parse_json(file.read())
+    except OSError as error:
+        raise ContainerError(f"open {reason(error)}") from None
+    except ValueError as error:
+        raise ContainerError(f"{path}: not JSON: {error}") from None
+    return found
+
+
+def limits_of(flags: dict[str, str]) -> dict[str, Any]:
+    """Return the flags of `update` as `linux.resources`."""
+    found: dict[str, Any] = {}
+    for flag, word in flags.items():
+        part, key, kind = LIMITS[flag]
+        value = word if kind == "text" else parse_size(flag, word, units=kind == "size")
+        found.setdefault(part, {})[key] = value
+    return found
+
+
+def parse_size(flag: str, word: str, *, units: bool) -> int:
+    """Return a number; `units`: one with k, m, g or t and maybe a b behind it counts bytes."""
+    digits, factor = word, 1
+    if units:
+        digits = word.lower().removesuffix("b").removesuffix("i")
+        if digits[-1:] and digits[-1] in "kmgt":
+            digits, factor = digits[:-1], 1024 ** ("kmgt".index(digits[-1]) + 1)
+    if not digits.removeprefix("-").isdecimal():
+        raise ContainerError(f"invalid value for {flag}: invalid size: '{word}'")
+    return int(digits) * factor
+
+
+def show_events(container: state.Container, flags: dict[str, str]) -> None:
+    """Print statistics: once (--stats), or every --interval seconds until the end of init."""
+    if container.status() == "stopped":
+        raise ContainerError(f"container with id {container.id} is not running")
+    interval = flags.get("interval", "5s").removesuffix("s")
+    if not interval.isdecimal() or interval == "0":
+        raise ContainerError("duration interval must be greater than 0")
+    handle = os.pidfd_open(container.pid)
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    directories = cgroup.by_hierarchy(container.record["cgroups"])
+    while True:
+        data = counters.read_statistics(directories)
+        say(json_text({"type": "stats", "id": container.id, "data": data}))
+        if "stats" in flags or poll.poll(int(interval) * 1000):
+            return

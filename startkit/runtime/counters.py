@@ -1,0 +1,115 @@
+"""What the kernel has counted for a container, in the shape of runc's events.
+
+Rule: a file that the kernel does not have leaves its field out.
+
+Source: runc-events(8), types/events.go's JSON names; cgroup-v1/*.rst, cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+from startkit.runtime import cgroup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Numbers = dict[str, int]
+
+MAX = 2**64 - 1
+TICK_NS = 10_000_000  # USER_HZ is 100 for every program
+
+
+def read_statistics(directories: dict[str, str]) -> dict[str, Any]:
+    """Return the counters of a container, `directories` by hierarchy name."""
+    found: dict[str, str] = {c: d for name, d in directories.items() for c in name.split(",")}
+    unified = list(directories) == [""]
+    read = read_v2(found[""]) if unified else read_v1(found)
+    return {**read, "blkio": {}, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None}
+
+
+def value(path: str) -> int | None:
+    """Return the number in a file; None where there is no such file; `max` is all ones."""
+    try:
+        word = cgroup.read(path).strip()
+    except OSError:
+        return None
+    return MAX if word == "max" else int(word)
+
+
+def table(path: str) -> Numbers:
+    """Return a file of `name number` lines, empty where there is no such file."""
+    try:
+        lines = cgroup.read(path).splitlines()
+    except OSError:
+        return {}
+    return {name: int(number) for name, _, number in (line.partition(" ") for line in lines)}
+
+
+def known(**fields: Any) -> dict[str, Any]:
+    """Return the fields that have a value."""
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def read_v1(found: dict[str, str]) -> dict[str, Any]:
+    """Return the counters of cgroup v1."""
+    cpuacct, memory = found.get("cpuacct", ""), found.get("memory", "")
+    ticks, throttled = table(f"{cpuacct}/cpuacct.stat"), table(f"{found.get('cpu')}/cpu.stat")
+    usage = known(
+        total=value(f"{cpuacct}/cpuacct.usage"),
+        kernel=ticks.get("system", 0) * TICK_NS,
+        user=ticks.get("user", 0) * TICK_NS,
+    )
+
+    def counter(prefix: str) -> dict[str, Any]:
+        fields = {"limit": "limit_in_bytes", "usage": "usage_in_bytes",
+                  "max": "max_usage_in_bytes", "failcnt": "failcnt"}  # fmt: skip
+        return known(**{k: value(f"{memory}/memory.{prefix}{name}") for k, name in fields.items()})
+
+    raw = table(f"{memory}/memory.stat")
+    return {
+        "cpu": {"usage": usage, "throttling": throttling(throttled, "throttled_time", 1)},
+        "memory": known(cache=raw.get("cache")) | {
+            "usage": counter(""),
+            "swap": counter("memsw."),
+            "kernel": counter("kmem."),
+            "kernelTCP": counter("kmem.tcp."),
+            "raw": raw,
+        },
+        "pids": pids(found.get("pids", "")),
+    }  # fmt: skip
+
+
+def read_v2(directory: str) -> dict[str, Any]:
+    """Return the counters of cgroup v2."""
+    cpu, raw = table(f"{directory}/cpu.stat"), table(f"{directory}/memory.stat")
+    fields = {"total": "usage_usec", "kernel": "system_usec", "user": "user_usec"}
+    usage = {key: cpu.get(name, 0) * 1000 for key, name in fields.items()}
+
+    def counter(prefix: str) -> dict[str, Any]:
+        return known(
+            limit=value(f"{directory}/memory.{prefix}max"),
+            usage=value(f"{directory}/memory.{prefix}current"),
+        )
+
+    return {
+        "cpu": {"usage": usage, "throttling": throttling(cpu, "throttled_usec", 1000)},
+        "memory": known(cache=raw.get("file")) | {
+            "usage": counter(""),
+            "swap": counter("swap."),
+            "raw": raw,
+        },
+        "pids": pids(directory),
+    }  # fmt: skip
+
+
+def throttling(counted: Numbers, time: str, factor: int) -> Numbers:
+    """Return how often and how long (in nanoseconds) the quota was used up; zeros are left out."""
+    names = (("periods", "nr_periods", 1), ("throttledPeriods", "nr_throttled", 1),
+             ("throttledTime", time, factor))  # fmt: skip
+    return {key: counted[name] * by for key, name, by in names if counted.get(name)}
+
+
+def pids(directory: str) -> Numbers:
+    """Return how many processes there are, and may be."""
+    limit = value(f"{directory}/pids.max")
+    return known(current=value(f"{directory}/pids.current"), limit=None if limit == MAX else limit)
