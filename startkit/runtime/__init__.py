@@ -3,6 +3,8 @@
     cli         the command line                 bundle, shape   config.json, checked
     create      the runtime's side, step by step init            the container's side
     lifecycle   start, kill, delete              foreground      run
+    commands    ps, pause, update, events        enter           exec
+    spec        spec, features                   counters        what events show
     namespaces  rootfs  mounts  paths  devices  console  cgroup  resources  caps  process  hooks
     state       what is known of a container     text            JSON, errors, the log
 

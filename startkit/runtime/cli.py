@@ -202,45 +202,17 @@ def run_inside(arguments: Arguments) -> int:
         return 255
 
 
-def show_processes(arguments: Arguments) -> int:
-    """List the processes of a container: ps's own lines, or pids (-f json)."""
-    from startkit.runtime import commands
+def late(name: str, says: str) -> Body:
+    """Return the body `commands.NAME`, imported only when it is called."""
 
-    form = arguments.flags.get("format", "table")
-    commands.show_processes(arguments.container(), form, arguments.words[1:])
-    return 0
+    def body(arguments: Arguments) -> int:
+        from startkit.runtime import commands
 
+        getattr(commands, name)(arguments)
+        return 0
 
-def pause(arguments: Arguments) -> int:
-    """Freeze all processes of a container."""
-    from startkit.runtime import commands
-
-    commands.pause(arguments.container())
-    return 0
-
-
-def resume(arguments: Arguments) -> int:
-    """Let a paused container go on."""
-    from startkit.runtime import commands
-
-    commands.resume(arguments.container())
-    return 0
-
-
-def update(arguments: Arguments) -> int:
-    """Change a container's limits."""
-    from startkit.runtime import commands
-
-    commands.update(arguments.container(), arguments.flags)
-    return 0
-
-
-def show_events(arguments: Arguments) -> int:
-    """Print a container's statistics, once (--stats) or until its end."""
-    from startkit.runtime import commands
-
-    commands.show_events(arguments.container(), arguments.flags)
-    return 0
+    body.__doc__ = says
+    return body
 
 
 # command: body, flags, (fewest, most) words, usage
@@ -252,11 +224,33 @@ COMMANDS: dict[str, tuple[Body, dict[str, bool], tuple[int, int], str]] = {
     "kill": (kill, {"all": False, "a": False}, (1, 2), "<container-id> [signal]"),
     "delete": (delete, {"force": False, "f": False}, (1, 1), "<container-id>"),
     "exec": (run_inside, EXEC_FLAGS, (1, MANY), "<container-id> <program> [argument...]"),
-    "ps": (show_processes, {"format": True, "f": True}, (1, MANY), "<container-id> [ps options]"),
-    "pause": (pause, {}, (1, 1), "<container-id>"),
-    "resume": (resume, {}, (1, 1), "<container-id>"),
-    "update": (update, UPDATE_FLAGS, (1, 1), "<container-id>"),
-    "events": (show_events, {"stats": False, "interval": True}, (1, 1), "<container-id>"),
+    "ps": (
+        late("show_processes", "List a container's processes: ps's own lines, or pids (-f json)."),
+        {"format": True, "f": True},
+        (1, MANY),
+        "<container-id> [ps options]",
+    ),
+    "pause": (late("pause", "Freeze all processes of a container."), {}, (1, 1), "<container-id>"),
+    "resume": (late("resume", "Let a paused container go on."), {}, (1, 1), "<container-id>"),
+    "update": (
+        late("update", "Change a container's limits."),
+        UPDATE_FLAGS,
+        (1, 1),
+        "<container-id>",
+    ),
+    "events": (
+        late("show_events", "Print statistics, once (--stats) or until the end."),
+        {"stats": False, "interval": True},
+        (1, 1),
+        "<container-id>",
+    ),
+    "spec": (
+        late("write_spec", "Write an example config.json."),
+        {"bundle": True, "b": True, "rootless": False},
+        (0, 0),
+        "",
+    ),
+    "features": (late("show_features", "Print as JSON what this runtime can."), {}, (0, 0), ""),
     "list": (show_list, {"format": True, "f": True, "quiet": False, "q": False}, (0, 0), ""),
 }
 

@@ -1,4 +1,4 @@
-"""`ps`, `pause`, `resume`, `update` and `events`: what is asked of a container's cgroups.
+"""`ps`, `pause`, `resume`, `update`, `events`: what is asked of a container's cgroups.
 
 Rule: every one of them finds the cgroups in the container's record; nothing is kept.
 
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from startkit.runtime import state
+    from startkit.runtime.cli import Arguments
 
 FREEZE_S = 2
 
@@ -42,9 +42,10 @@ LIMITS = {
 }
 
 
-def show_processes(container: state.Container, form: str, options: list[str]) -> None:
+def show_processes(arguments: Arguments) -> None:
     """Print the container's processes: their pids as JSON, or `ps`'s lines about them."""
-    pids = cgroup.processes(container.record["cgroups"])
+    form, options = arguments.flags.get("format", "table"), arguments.words[1:]
+    pids = cgroup.processes(arguments.container().record["cgroups"])
     if form == "json":
         say(json_text(pids))
         return
@@ -59,22 +60,25 @@ def show_processes(container: state.Container, form: str, options: list[str]) ->
     say("\n".join([head, *(x for x in lines if x.split()[column] in map(str, pids))]))
 
 
-def pause(container: state.Container) -> None:
+def pause(arguments: Arguments) -> None:
     """Freeze every process of a running container."""
+    container = arguments.container()
     if container.status() not in ("running", "created"):
         raise ContainerError("container not running")
     cgroup.freeze(container.record["cgroups"], frozen=True)
 
 
-def resume(container: state.Container) -> None:
+def resume(arguments: Arguments) -> None:
     """Let a paused container go on."""
+    container = arguments.container()
     if container.status() != "paused":
         raise ContainerError("container not paused")
     cgroup.freeze(container.record["cgroups"], frozen=False)
 
 
-def update(container: state.Container, flags: dict[str, str]) -> None:
+def update(arguments: Arguments) -> None:
     """Change the limits of a container, running or not yet."""
+    container, flags = arguments.container(), arguments.flags
     if container.status() == "stopped":
         raise ContainerError("container not running")
     wanted = read_resources(flags["resources"]) if flags.get("resources") else limits_of(flags)
@@ -118,8 +122,9 @@ def parse_size(flag: str, word: str, *, units: bool) -> int:
     return int(digits) * factor
 
 
-def show_events(container: state.Container, flags: dict[str, str]) -> None:
+def show_events(arguments: Arguments) -> None:
     """Print statistics: once (--stats), or every --interval seconds until the end of init."""
+    container, flags = arguments.container(), arguments.flags
     if container.status() == "stopped":
         raise ContainerError(f"container with id {container.id} is not running")
     interval = flags.get("interval", "5s").removesuffix("s")
@@ -134,3 +139,18 @@ def show_events(container: state.Container, flags: dict[str, str]) -> None:
         say(json_text({"type": "stats", "id": container.id, "data": data}))
         if "stats" in flags or poll.poll(int(interval) * 1000):
             return
+
+
+def write_spec(arguments: Arguments) -> None:
+    """Write an example config.json into --bundle or the current directory."""
+    from startkit.runtime import cli, spec
+
+    flags = arguments.flags
+    spec.write_spec(flags.get("bundle") or ".", cli.OCI_VERSION, rootless="rootless" in flags)
+
+
+def show_features(_: Arguments) -> None:
+    """Print what this runtime can."""
+    from startkit.runtime import cli, spec
+
+    say(spec.features(cli.OCI_VERSION))
