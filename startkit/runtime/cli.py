@@ -190,26 +190,13 @@ def show_list(arguments: Arguments) -> int:
     return 0
 
 
-def run_inside(arguments: Arguments) -> int:
-    """Run one more program in a container; exit as it does, or with 255 if it cannot run."""
-    from startkit.runtime import enter
-
-    try:
-        words = arguments.words[1:]
-        return enter.execute(arguments.container(), words, arguments.flags, arguments.log)
-    except (ContainerError, OSError) as error:
-        arguments.log.error(f"exec failed: {reason(error)}")
-        return 255
-
-
 def late(name: str, says: str) -> Body:
     """Return the body `commands.NAME`, imported only when it is called."""
 
     def body(arguments: Arguments) -> int:
         from startkit.runtime import commands
 
-        getattr(commands, name)(arguments)
-        return 0
+        return getattr(commands, name)(arguments) or 0
 
     body.__doc__ = says
     return body
@@ -223,7 +210,12 @@ COMMANDS: dict[str, tuple[Body, dict[str, bool], tuple[int, int], str]] = {
     "state": (show_state, {}, (1, 1), "<container-id>"),
     "kill": (kill, {"all": False, "a": False}, (1, 2), "<container-id> [signal]"),
     "delete": (delete, {"force": False, "f": False}, (1, 1), "<container-id>"),
-    "exec": (run_inside, EXEC_FLAGS, (1, MANY), "<container-id> <program> [argument...]"),
+    "exec": (
+        late("run_inside", "Run one more program in a container; exit as it does."),
+        EXEC_FLAGS,
+        (1, MANY),
+        "<container-id> <program> [argument...]",
+    ),
     "ps": (
         late("show_processes", "List a container's processes: ps's own lines, or pids (-f json)."),
         {"format": True, "f": True},

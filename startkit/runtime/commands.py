@@ -12,7 +12,7 @@ import os
 import select
 import subprocess
 
-from startkit.runtime import cgroup, counters, resources, shape
+from startkit.runtime import cgroup, counters, freezer, resources, shape
 from startkit.runtime.bundle import broken_rule
 from startkit.runtime.text import ContainerError, json_text, parse_json, reason, say
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from startkit.runtime.cli import Arguments
-
-FREEZE_S = 2
 
 # flag: where it stands in `linux.resources`, and whether it is a number, a size or text
 LIMITS = {
@@ -65,7 +63,7 @@ def pause(arguments: Arguments) -> None:
     container = arguments.container()
     if container.status() not in ("running", "created"):
         raise ContainerError("container not running")
-    cgroup.freeze(container.record["cgroups"], frozen=True)
+    freezer.freeze(container.record["cgroups"], frozen=True)
 
 
 def resume(arguments: Arguments) -> None:
@@ -73,7 +71,7 @@ def resume(arguments: Arguments) -> None:
     container = arguments.container()
     if container.status() != "paused":
         raise ContainerError("container not paused")
-    cgroup.freeze(container.record["cgroups"], frozen=False)
+    freezer.freeze(container.record["cgroups"], frozen=False)
 
 
 def update(arguments: Arguments) -> None:
@@ -154,3 +152,15 @@ def show_features(_: Arguments) -> None:
     from startkit.runtime import cli, spec
 
     say(spec.features(cli.OCI_VERSION))
+
+
+def run_inside(arguments: Arguments) -> int:
+    """Run one more program in a container; return its exit code, 255 where it cannot run."""
+    from startkit.runtime import enter
+
+    try:
+        words = arguments.words[1:]
+        return enter.execute(arguments.container(), words, arguments.flags, arguments.log)
+    except (ContainerError, OSError) as error:
+        arguments.log.error(f"exec failed: {reason(error)}")
+        return 255

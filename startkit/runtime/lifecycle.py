@@ -84,9 +84,9 @@ def kill(container: state.Container, number: int, *, everyone: bool) -> None:
 def thaw(container: state.Container, status: str, number: int) -> None:
     """Let a paused container die of a SIGKILL: under cgroup v1 it would not, frozen."""
     if status == "paused" and number == signals.KILL:
-        from startkit.runtime import cgroup
+        from startkit.runtime import freezer
 
-        cgroup.freeze(container.record["cgroups"], frozen=False)
+        freezer.freeze(container.record["cgroups"], frozen=False)
 
 
 def delete(container: state.Container, log: Log, *, force: bool) -> None:
