@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from startkit import kernel
-from startkit.runtime import caps, cgroup, init, namespaces, process, state
+from startkit.runtime import caps, cgroup, create, init, namespaces, process, state
 from startkit.runtime.bundle import broken_rule
 from startkit.runtime.shape import PROCESS
 from startkit.runtime.text import ContainerError, parse_json, reason
@@ -40,6 +40,15 @@ class Visit:
         self.identity = process.Identity(wanted, sets, caps.bounding_set())
         self.console: Any = None
         self.preserve_fds = 0
+        self.linux: dict[str, Any] = read_config(container).get("linux") or {}
+        self.filter = create.compile_filter(self.linux.get("seccomp"))
+
+
+def read_config(container: state.Container) -> dict[str, Any]:
+    """Return the config.json that the container was made from. Raises OSError, ValueError."""
+    with open(os.path.join(container.record["bundle"], "config.json"), encoding="utf-8") as file:
+        found: dict[str, Any] = parse_json(file.read())
+    return found
 
 
 def read_process(path: str) -> dict[str, Any]:
@@ -66,8 +75,7 @@ def check_process(wanted: dict[str, Any], origin: str) -> dict[str, Any]:
 
 def describe_process(container: state.Container, args: list[str], flags: Any) -> dict[str, Any]:
     """Return the bundle's process with other arguments, and changed as the flags say."""
-    with open(os.path.join(container.record["bundle"], "config.json"), encoding="utf-8") as file:
-        wanted: dict[str, Any] = parse_json(file.read())["process"]
+    wanted: dict[str, Any] = read_config(container)["process"]
     wanted["args"], wanted["terminal"] = args, "tty" in flags
     wanted["cwd"] = flags.get("cwd") or wanted["cwd"]
     wanted["env"] = [*(wanted.get("env") or ()), *split(flags, "env")]
@@ -151,6 +159,8 @@ def enter(visit: Visit) -> int:
     """Return the pid of the visitor, once its program runs. Raises ContainerError."""
     if visit.process.get("rlimits"):
         import resource  # noqa: F401 (inside there is nothing to import from)
+    if init.has_attributes(visit):
+        import startkit.runtime.attributes  # noqa: F401 (as well)
     for name in visit.identity.sets.unavailable:
         visit.log.warning(f"capability {name} is not available, it is left out")
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -236,6 +246,7 @@ def be_visitor(visit: Visit, down: int, up: int, *, user: bool) -> NoReturn:
             console.send_master(visit.console, master)
         init.forget_imports()
         init.become_user(visit)
+        init.load_filter(visit, last=True)
         process.execute(visit.program, visit.process["args"], visit.environment)
     except BaseException as error:
         os.write(up, reason(error).encode())

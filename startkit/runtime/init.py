@@ -39,7 +39,7 @@ class Init:
         self.creation, self.bundle = creation, bundle
         self.process, self.linux = bundle.process, bundle.linux
         self.namespaces = bundle.namespace_types()
-        self.mounts = creation.mounts
+        self.mounts, self.filter = creation.mounts, creation.filter
         self.identity: process.Identity
         self.root = -1
         self.slave = -1
@@ -75,18 +75,20 @@ def wait_for_start(init: Init) -> NoReturn:
     os.close(init.state_fd)
     try:
         run_own_hooks(init, "startContainer", "created")
-        if init.process.get("noNewPrivileges"):
-            load_filter(init)
+        load_filter(init, last=True)
         process.execute(init.program, init.process["args"], init.environment)
     except BaseException as error:
         os.write(fifo, reason(error).encode())
     os._exit(EXIT_FAILED)
 
 
-def load_filter(init: Init) -> None:
-    """Put init under the config's seccomp profile, if there is one."""
-    if init.creation.filter is not None:
-        init.creation.filter.load()
+def load_filter(init: Init | Visit, *, last: bool) -> None:
+    """Put this process under the config's seccomp profile, if there is one.
+
+    To load it takes CAP_SYS_ADMIN, or no_new_privs, and then it is the last thing before exec.
+    """
+    if init.filter is not None and last == bool(init.process.get("noNewPrivileges")):
+        init.filter.load()
 
 
 def detach(init: Init) -> None:
@@ -201,7 +203,7 @@ def cover_paths(init: Init) -> None:
         mounts.seal(init.root, mount)
 
 
-def has_attributes(init: Init) -> bool:
+def has_attributes(init: Init | Visit) -> bool:
     """Whether the config names what `attributes.py` sets."""
     own = init.process
     return bool(own.get("scheduler") or own.get("ioPriority") or init.linux.get("personality"))
@@ -248,8 +250,7 @@ def become_user(init: Init | Visit) -> None:
 
         attributes.apply(own_process, init.linux)
     process.own_stdio(identity.uid, identity.gid)
-    if not own_process.get("noNewPrivileges"):
-        load_filter(init)  # takes CAP_SYS_ADMIN; with it, the last thing before exec
+    load_filter(init, last=False)
     process.become(identity, no_new_privileges=bool(own_process.get("noNewPrivileges")))
     process.enter_cwd(own_process["cwd"])
     init.program = process.find_program(own_process["args"][0], environment)

@@ -210,3 +210,15 @@ def test_a_user_namespace_is_entered_as_its_root(bundle):
         bundle.call("delete", "--force", bundle.id)
 
     assert seen == ["0", "0", "100000", "1000"]
+
+
+@pytest.mark.parametrize("privileges", [True, False])
+def test_the_seccomp_profile_holds_for_who_comes_later(bundle, privileges):
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    bundle.config["process"]["noNewPrivileges"] = privileges
+    running(bundle)
+
+    done = bundle.call("exec", bundle.id, "sh", "-c", "mkdir /tmp/x || echo refused")
+
+    assert done.stdout == "refused\n"
