@@ -223,6 +223,7 @@ async def attach(
         streams.clients.discard(client)
         if feeding:
             feeding.cancel()
+            await asyncio.wait([feeding])  # the reader is free again when we return
 
 
 async def feed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -17,6 +18,8 @@ from startkit.daemon.types import AttachOptions
 if TYPE_CHECKING:
     from startkit.daemon.routes.call import Call
 
+CHUNK = 64 * 1024
+LINGER_S = 5  # a client closes at the end of the output; one that does not is cut off
 CONDITIONS = ("not-running", "next-exit", "removed")
 
 
@@ -137,6 +140,13 @@ async def attach(call: Call) -> None:
     )
     reader, writer = await call.exchange.hijack()
     await call.daemon.attach(container, options, cast("asyncio.StreamReader", reader), writer)
+    # A close over input that nobody has read resets the connection, and the client loses
+    # output that it has not read yet: so say that this was all, and read its input away.
+    with contextlib.suppress(OSError):
+        writer.write_eof()
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(CHUNK):
+                pass
 
 
 async def resize(call: Call) -> None:
