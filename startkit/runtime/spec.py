@@ -99,7 +99,7 @@ def features(version: str) -> str:
             "capabilities": list(caps.NUMBERS),
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False,
                        "rdma": False},
-            "seccomp": {"enabled": False},
+            "seccomp": seccomp_features(),
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
@@ -107,3 +107,15 @@ def features(version: str) -> str:
         "annotations": {"startkit-runc.version": __version__},
     }  # fmt: skip
     return json.dumps(found, indent=4)
+
+
+def seccomp_features() -> dict[str, Any]:
+    """Return what a seccomp profile may hold; nothing where libseccomp is not installed."""
+    from startkit.runtime import seccomp
+
+    try:
+        seccomp.open_library()
+    except ContainerError:
+        return {"enabled": False}
+    operators = [f"SCMP_CMP_{name}" for name in seccomp.OPERATORS]
+    return {"enabled": True, "actions": sorted(seccomp.ACTIONS), "operators": operators}

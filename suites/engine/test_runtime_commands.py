@@ -5,6 +5,7 @@ Where runc is installed it is the control: what is asked of ours is asked of it 
 
 from __future__ import annotations
 
+import ctypes.util
 import json
 import os
 import shutil
@@ -149,3 +150,5 @@ def test_features_are_told_by_the_schema_of_the_specification(bundle):
     assert {"mount", "user", "cgroup"} < set(seen["linux"]["namespaces"])
     assert "CAP_SYS_ADMIN" in seen["linux"]["capabilities"]
     assert seen["linux"]["cgroup"]["v2"]
+    installed = ctypes.util.find_library("seccomp") is not None
+    assert seen["linux"]["seccomp"]["enabled"] == installed
