@@ -130,7 +130,7 @@ class Containerd:
         try:
             try:
                 reply = await self.stub.CreateContainer(request)
-            except OSError:  # not connected, so nothing was asked: it is being started again
+            except (StreamTerminatedError, OSError):  # it has died, and is being started again
                 self.up.clear()
                 await asyncio.wait_for(self.up.wait(), UP_S)
                 reply = await self.stub.CreateContainer(request)
