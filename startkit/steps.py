@@ -4,7 +4,7 @@ Rule: a step that fails undoes nothing of its own making on the way out of `run`
 except through the `undo` of the steps that finished before it, last one first.
 A step whose `do` raises cleans up after itself.
 
-The names are the seam for lessons and mutants: `replace` swaps one step's `do`.
+The names are the seam for lessons and mutants: the same list with one `do` exchanged.
 Standard library only: the shim and the runtime stand on this as well. Nothing is
 imported at run time: `typing` alone is 9 ms and 1.5 MB, in every shim.
 """
