@@ -46,7 +46,9 @@ class Containerd:
         self.pidfile = root / "docker-containerd.pid"
         self.child: subprocess.Popen[bytes] | None = None
         self.channel: Channel | None = None
-        self.up = asyncio.Event()  # set while the stream of events stands
+        self.changed = asyncio.Condition()
+        self.connections = 0  # streams of events so far
+        self.stands = False  # whether the last of them does
 
     @property
     def stub(self) -> api_grpc.APIStub:
@@ -68,9 +70,9 @@ class Containerd:
                 if asyncio.get_running_loop().time() > deadline:
                     raise ServerError(f"containerd does not listen on {self.socket}")
                 await asyncio.sleep(0.005)
-        if self.channel:
-            self.channel.close()
-        self.channel = Channel(path=os.fspath(self.socket))
+        # One channel for life, which connects again by itself: a new one would cut off
+        # the calls that the old one has begun with the next containerd.
+        self.channel = self.channel or Channel(path=os.fspath(self.socket))
 
     def answers(self) -> bool:
         """Say whether somebody listens on the socket."""
@@ -128,17 +130,46 @@ class Containerd:
             runtimeArgs=arguments,
         )
         try:
+            connection = await self.connected()
             try:
                 reply = await self.stub.CreateContainer(request)
             except (StreamTerminatedError, OSError):  # it has died, and is being started again
-                self.up.clear()
-                await asyncio.wait_for(self.up.wait(), UP_S)
-                reply = await self.stub.CreateContainer(request)
+                await self.connected(after=connection)
+                return await self.create_again(request)
         except GRPCError as error:
             raise RuntimeFailure(error.message or error.status.name) from None
         except (StreamTerminatedError, OSError) as error:
-            raise RuntimeFailure(f"containerd went away: {error}") from None
+            raise RuntimeFailure(f"containerd went away: {error!r}") from None
         return int(reply.container.processes[0].systemPid)
+
+    async def create_again(self, request: api_pb2.CreateContainerRequest) -> int:
+        """Ask a second containerd for what the first, now dead, may have done; return init's pid.
+
+        A shim goes on without its containerd: its container is then taken as it is.
+        """
+        pid = 0
+        while not pid:
+            try:
+                reply = await self.stub.CreateContainer(request)
+                pid = reply.container.processes[0].systemPid
+            except GRPCError as error:
+                if error.status is not Status.ALREADY_EXISTS:
+                    raise
+                await asyncio.sleep(0.005)
+                found = await self.stub.State(api_pb2.StateRequest())
+                pids = {c.id: c.processes[0].systemPid for c in found.containers}
+                pid = pids.get(request.id, 0)
+        return int(pid)
+
+    async def connected(self, after: int = 0) -> int:
+        """Wait for a stream of events later than `after`; return its number, from 1.
+
+        Raises TimeoutError, an OSError.
+        """
+        async with self.changed:
+            newer = self.changed.wait_for(lambda: self.stands and self.connections > after)
+            await asyncio.wait_for(newer, UP_S)
+            return self.connections
 
     async def signal(self, container: Container, number: int) -> None:
         """Send a signal to init; one that has ended meanwhile is no error. Raises ServerError."""
@@ -161,12 +192,17 @@ class Containerd:
     async def ask(self, call: Callable[..., object], request: object) -> None:
         """Make a call about a container that may end at any moment. Raises ServerError."""
         try:
-            await call(request)  # type: ignore[misc]
+            connection = await self.connected()
+            try:
+                await call(request)  # type: ignore[misc]
+            except (StreamTerminatedError, OSError):  # as in `create`
+                await self.connected(after=connection)
+                await call(request)  # type: ignore[misc]
         except GRPCError as error:
             if error.status is not Status.NOT_FOUND:
                 raise ServerError(error.message or error.status.name) from None
         except (StreamTerminatedError, OSError) as error:
-            raise ServerError(f"containerd went away: {error}") from None
+            raise ServerError(f"containerd went away: {error!r}") from None
 
     async def living(self) -> set[str]:
         """Return the ids of the containers that containerd has."""
@@ -200,12 +236,15 @@ class Containerd:
                     await stream.send_message(api_pb2.EventsRequest(), end=True)
                     await stream.recv_initial_metadata()
                     await on_connect()  # type: ignore[misc]
-                    self.up.set()
+                    async with self.changed:
+                        self.connections, self.stands = self.connections + 1, True
+                        self.changed.notify_all()
                     async for event in stream:
                         if event.type == "exit":
                             on_exit(event.id, event.status)
             except (GRPCError, StreamTerminatedError, OSError):
                 pass
+            self.stands = False
             if self.child and self.child.poll() is not None:
                 self.child = None
             try:
