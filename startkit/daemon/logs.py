@@ -120,7 +120,7 @@ def open_log(start: Start) -> None:
 async def read(
     log: Log, options: LogOptions, tty: bool, running: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
-    """Yield what `docker logs` prints: framed, raw with a tty; with `follow` until the end.
+    """Yield what `docker logs` prints: framed, raw with a tty; with `follow` until it ends.
 
     A line that a full disk or a crash has cut is passed over.
     """
@@ -137,7 +137,11 @@ async def read(
                 yield text_of(entry, options, tty)
             if not (options.follow and alive):
                 return
-            await grown.wait()
+            left = None if options.until is None else options.until - time.time()
+            try:
+                await asyncio.wait_for(grown.wait(), left)
+            except TimeoutError:  # what comes now comes after `until`
+                return
 
 
 def wanted(file: Iterator[bytes], options: LogOptions) -> Iterator[Entry]:

@@ -35,6 +35,16 @@ CLIENTS = sorted(
 CGROUP_PARENT = f"startkit-tests-{os.getpid()}"  # each worker of xdist has its own
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _sweep():
+    """Remove the cgroups of test runs that were killed."""
+    for left in sorted(Path("/sys/fs/cgroup").rglob("startkit-tests-*"), reverse=True):
+        if not Path("/proc", left.name.rpartition("-")[2]).exists():
+            for directory in sorted([left, *left.rglob("*/")], reverse=True):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+
+
 @pytest.fixture
 def busybox_rootfs(tmp_path):
     """Make a root file system of busybox and a passwd file."""
@@ -187,8 +197,11 @@ class Engine:
         self.socket = str(self.root / "api.sock")
         self.parent = f"/startkit-engine-{self.root.name[-8:]}"
         self.api = Client(self.socket)
+        # It ends with us, however we end: a test's timeout kills this process.
+        mortal = ("setpriv", "--pdeathsig", "TERM")
         self.command = [
-            *around, sys.executable, "-m", "startkit.daemon", "--data-root", f"{self.root}/data",
+            *mortal, *around, sys.executable, "-m", "startkit.daemon",
+            "--data-root", f"{self.root}/data",
             "--exec-root", f"{self.root}/exec", "-H", f"unix://{self.socket}",
             "--pidfile", f"{self.root}/pid", "--cgroup-parent", self.parent, *flags,
         ]  # fmt: skip

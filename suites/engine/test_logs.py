@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import stat
+import time
 
 import pytest
 from hypothesis import given
@@ -186,6 +187,14 @@ def test_follow_gives_what_comes_and_ends_with_the_container(log):
 
     seen = asyncio.run(asyncio.wait_for(follow(), DEADLINE_S))
     assert seen == [b"before\n", b"during\n", b"last words\n"]
+
+
+def test_follow_until_a_moment_ends_then(log):
+    async def follow():
+        soon = LogOptions(follow=True, until=time.time() + 0.2)
+        return [entry async for entry in logs.read(log, soon, True, lambda: True)]
+
+    assert asyncio.run(asyncio.wait_for(follow(), DEADLINE_S)) == []
 
 
 def test_follow_after_tail_goes_on_from_there(log):

@@ -108,6 +108,19 @@ def check_depth(parents: list[str]) -> None:
         raise BadParameter(f"max depth exceeded: an image has at most {MAX_IMAGE_LAYERS} layers")
 
 
+def read_parents(directory: Path, layer: str) -> list[str]:
+    """Return what `write_parents` wrote. Raises ServerError where there is no such layer."""
+    try:
+        return (directory / check_name(layer)).read_text().split()
+    except FileNotFoundError:
+        raise ServerError(f"layer {layer} is missing in {directory}") from None
+
+
+def write_parents(directory: Path, layer: str, parents: list[str]) -> None:
+    """Write the parents' names, nearest first, one a line, into `directory/<layer>`."""
+    (directory / layer).write_text("".join(f"{parent}\n" for parent in parents))
+
+
 def tree_size(top: str) -> int:
     """Return the bytes of the files below `top`; a file with several names counts once."""
     total, seen = 0, set()

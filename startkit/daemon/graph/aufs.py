@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from startkit import kernel
 from startkit.daemon import archive
-from startkit.daemon.errors import ServerError
-from startkit.daemon.graph import check_depth, check_name, tree_size
+from startkit.daemon.graph import (
+    check_depth,
+    check_name,
+    read_parents,
+    tree_size,
+    write_parents,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,17 +97,14 @@ class Aufs:
         try:
             (self.trees / layer).chmod(0o755)
             (self.mounts / layer).mkdir(mode=0o755)
-            (self.parents / layer).write_text("".join(f"{p}\n" for p in parents))
+            write_parents(self.parents, layer, parents)
         except BaseException:
             self.remove(layer)
             raise
 
     def layers(self, layer: str) -> list[str]:
         """Return the parents, nearest first."""
-        try:
-            return (self.parents / check_name(layer)).read_text().split()
-        except FileNotFoundError:
-            raise ServerError(f"aufs: layer {layer} is missing") from None
+        return read_parents(self.parents, layer)
 
     def diff(self, layer: str) -> Path:
         """Return the layer's own directory."""

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from startkit.daemon import archive
 from startkit.daemon.errors import ServerError
-from startkit.daemon.graph import check_depth, check_name, tree_size
+from startkit.daemon.graph import (
+    check_depth,
+    check_name,
+    read_parents,
+    tree_size,
+    write_parents,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,17 +46,14 @@ class Vfs:
         try:
             if parent is not None:
                 copy_tree(self.diff(parent), tree)
-            (self.parents / layer).write_text("".join(f"{p}\n" for p in parents))
+            write_parents(self.parents, layer, parents)
         except BaseException:
             self.remove(layer)
             raise
 
     def layers(self, layer: str) -> list[str]:
         """Return the parents, nearest first."""
-        try:
-            return (self.parents / check_name(layer)).read_text().split()
-        except FileNotFoundError:
-            raise ServerError(f"vfs: layer {layer} is missing") from None
+        return read_parents(self.parents, layer)
 
     def diff(self, layer: str) -> Path:
         """Return the whole tree: vfs does not know what of it is the layer's own."""
