@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from startkit.judge import golden
+from startkit.judge import golden, union
 from startkit.judge.normalise import normalise
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def names(lines: list[str]) -> list[str]:
 
 def branches(line: str) -> list[str]:
     """Return what each branch of a typed aufs mount may be used for: `rw` or `ro`, top first."""
-    option = next(word for word in line.split() if word.startswith("br="))
-    return [branch.rpartition("=")[2] for branch in option.removeprefix("br=").split(":")]
+    data = next(word for word in line.split() if word.startswith("br="))
+    return [branch.mode for branch in union.parse_branches(data)]
 
 
 def mode(text: str) -> str:
