@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_image(commands)
     add_bench(commands)
+    add_mutants(commands)
     return made
 
 
@@ -85,6 +86,32 @@ def bench_start(options: argparse.Namespace) -> int:
         print(f"startkit bench start: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `startkit mutants`."""
+    mutants = commands.add_parser("mutants", help="run the suite on wrong engines: who sees them?")
+    mutants.add_argument("names", nargs="*", metavar="NAME", help="these only")
+    mutants.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="at a time")
+    mutants.set_defaults(run=run_mutants)
+
+
+def run_mutants(options: argparse.Namespace) -> int:
+    """Print a line a mutant, then the sums; exit 1 where one is not killed by its clause."""
+    from startkit.judge.clause import load_clauses
+    from startkit.learn import mutants
+
+    outcomes = []
+    try:
+        clauses = load_clauses(mutants.ROOT / "golden")
+        for one in mutants.run_all(options.names, clauses, max(options.jobs, 1)):
+            outcomes.append(one)
+            print(mutants.line(one), flush=True)
+    except mutants.MutantError as error:
+        print(f"startkit mutants: {error}", file=sys.stderr)
+        return 2
+    print(mutants.sums(outcomes))
+    return int(any(one.status != "killed" for one in outcomes))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

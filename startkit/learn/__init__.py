@@ -1,0 +1,1 @@
+"""Wrong engines on purpose: they show what the suite sees."""

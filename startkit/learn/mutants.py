@@ -1,0 +1,166 @@
+"""`startkit mutants`: wrong engines, each run through the suite, to see which clause sees it.
+
+A mutant is a few lines of the engine exchanged: an option dropped, an order swapped, a
+step left out. It is made in a copy of the tree, so that every program of the engine is
+the wrong one, and the suite neither knows nor is touched. Its name stands at the one
+clause that has to see it (`killed-by`), what it changes in suites/harness/mutants.toml.
+
+Rule: nothing of the judge is ever changed; `file` lies in the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from startkit.judge.clause import Clause
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "suites" / "harness" / "mutants.toml"
+PARTS = ("startkit", "suites", "golden", "conftest.py", "pyproject.toml")
+ENGINE = ("daemon", "containerd", "shim", "runtime")
+TIMEOUT_S = 120
+FEW = 2  # other clauses that a good mutant may turn red as well
+
+
+class MutantError(Exception):
+    """A mutant that cannot be made; the text names it and says why."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place. `file` below startkit/; `old` stands there exactly once."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One wrong engine."""
+
+    changes: list[Change]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the suite made of one. `red`: clauses without `conforms`; `stopped`: why none."""
+
+    name: str
+    clause: str
+    red: list[str]
+    stopped: str = ""
+
+    @property
+    def status(self) -> str:
+        """Return `killed` by its own clause, by `another`, or `alive`."""
+        if self.clause in self.red:
+            return "killed"
+        return "another" if self.red or self.stopped else "alive"
+
+    @property
+    def sharp(self) -> bool:
+        """Say whether its clause saw it, and few others."""
+        return self.status == "killed" and len(self.red) <= 1 + FEW
+
+
+def load(path: Path = DATA) -> dict[str, Mutant]:
+    """Return name -> mutant. Raises MutantError."""
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), type=dict[str, Mutant])
+    except (OSError, ValueError) as error:
+        raise MutantError(f"{path}: {error}") from None
+
+
+def wanted(clauses: dict[str, Clause]) -> dict[str, str]:
+    """Return mutant -> the clause that names it."""
+    return {one.killed_by: name for name, one in clauses.items() if one.killed_by}
+
+
+def make(name: str, mutant: Mutant, place: Path) -> None:
+    """Write the tree of a wrong engine into `place`: hard links but for what is changed.
+
+    Raises MutantError.
+    """
+    skip = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, place / part, copy_function=shutil.copy, ignore=skip)
+        else:
+            shutil.copy(source, place / part)
+    for change in mutant.changes:
+        if change.file.partition("/")[0] not in ENGINE:
+            raise MutantError(f"{name}: {change.file} is not of the engine")
+        path = place / "startkit" / change.file
+        text = path.read_text() if path.exists() else ""
+        if text.count(change.old) != 1:
+            found = text.count(change.old)
+            raise MutantError(f"{name}: {change.file}: found {found} times, not once: {change.old}")
+        path.write_text(text.replace(change.old, change.new))
+
+
+def run(name: str, clause: str, mutant: Mutant) -> Outcome:
+    """Run the suite on one wrong engine. Raises MutantError."""
+    with tempfile.TemporaryDirectory(prefix="startkit-mutant-") as directory:
+        place = Path(directory)
+        make(name, mutant, place)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += ["suites/conformance", "--results", str(place / "results")]
+        environment = {**os.environ, "PYTHONPATH": directory, "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            done = subprocess.run(
+                command, cwd=place, env=environment, capture_output=True, text=True,
+                timeout=TIMEOUT_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return Outcome(name=name, clause=clause, red=[], stopped=f"no end in {TIMEOUT_S} s")
+        try:
+            verdicts = json.loads((place / "results" / "verdicts.json").read_text())["verdicts"]
+        except (OSError, ValueError):
+            last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
+            return Outcome(name=name, clause=clause, red=[], stopped="".join(last)[:200])
+        good = ("conforms", "not-applicable")
+        red = [one["clause"] for one in verdicts if one["status"] not in good]
+        return Outcome(name=name, clause=clause, red=red)
+
+
+def run_all(names: Iterable[str], clauses: dict[str, Clause], jobs: int) -> Iterator[Outcome]:
+    """Yield the outcomes as they come, `jobs` at a time. Raises MutantError."""
+    mutants, named = load(), wanted(clauses)
+    unknown = sorted(set(names) - mutants.keys())
+    if unknown:
+        raise MutantError(f"no such mutant: {' '.join(unknown)}")
+    todo = list(names) or list(mutants)
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(lambda name: run(name, named.get(name, ""), mutants[name]), todo)
+
+
+def line(one: Outcome) -> str:
+    """Return one outcome as a line: status, name, its clause, what else turned red."""
+    others = [name for name in one.red if name != one.clause]
+    more = f" and {' '.join(others)}" if others else ""
+    return f"{one.status:8}{one.name:32}{one.clause}{more}{one.stopped and f' ({one.stopped})'}"
+
+
+def sums(outcomes: Sequence[Outcome]) -> str:
+    """Return how many were killed by what."""
+    found = Counter(one.status for one in outcomes)
+    sharp = sum(one.sharp for one in outcomes)
+    return (
+        f"{len(outcomes)} wrong engines: {found['killed']} killed by their clause "
+        f"({sharp} with at most {FEW} others), {found['another']} by another, "
+        f"{found['alive']} alive"
+    )
