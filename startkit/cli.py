@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_image(commands)
     add_bench(commands)
+    add_diff(commands)
     add_mutants(commands)
     return made
 
@@ -86,6 +87,31 @@ def bench_start(options: argparse.Namespace) -> int:
         print(f"startkit bench start: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def add_diff(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `startkit diff`."""
+    diff = commands.add_parser("diff", help="compare two runs of the suite, clause by clause")
+    for name in ("first", "second"):
+        diff.add_argument(name, type=Path, help="a verdicts.json, or a directory with one")
+    diff.set_defaults(run=run_diff)
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    """Print what differs; exit as diff(1) does: 0 alike, 1 not, 2 trouble."""
+    from startkit.report import compare, result
+
+    paths = [
+        path / "verdicts.json" if path.is_dir() else path
+        for path in (options.first, options.second)
+    ]
+    try:
+        said, unlike = compare.report(*map(result.read, paths))
+    except ValueError as error:
+        print(f"startkit diff: {error}", file=sys.stderr)
+        return 2
+    print(said)
+    return int(unlike > 0)
 
 
 def add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
