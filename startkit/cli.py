@@ -7,6 +7,7 @@ when it runs, so that `--help` is quick. Exit 0 as expected, 1 not so, 2 bad usa
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     add_image(commands)
     add_bench(commands)
     add_diff(commands)
+    add_explain(commands)
     add_mutants(commands)
     return made
 
@@ -112,6 +114,35 @@ def run_diff(options: argparse.Namespace) -> int:
         return 2
     print(said)
     return int(unlike > 0)
+
+
+def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `startkit explain`."""
+    explain = commands.add_parser("explain", help="a running container's start, step by step")
+    explain.add_argument("container", help="name or id")
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    explain.add_argument("-H", "--host", default=host, metavar="unix:///SOCKET", help=host)
+    explain.set_defaults(run=run_explain)
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """Print each step, what it left behind, and the clauses about it."""
+    from startkit import story
+    from startkit.judge.clause import load_clauses
+    from startkit.observe.collect import Collector, ObserveError
+    from startkit.report.explain import explain
+
+    if not options.host.startswith("unix:///"):
+        print(f"startkit explain: -H {options.host!r}: want unix:///PATH", file=sys.stderr)
+        return 2
+    try:
+        moment = Collector(options.host.removeprefix("unix://")).moment(options.container)
+    except ObserveError as error:
+        print(f"startkit explain: {error}", file=sys.stderr)
+        return 1
+    clauses = load_clauses(Path(__file__).parents[1] / "golden")
+    print(explain(moment, list(story.steps()), clauses))
+    return 0
 
 
 def add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

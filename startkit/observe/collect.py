@@ -13,9 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from startkit.client import Client, ClientError
-from startkit.observe import cgroups, procfs
+from startkit.observe import cgroups, look, procfs
 from startkit.observe.api import Api
-from startkit.observe.evidence import FORMAT, Host, Process, Scene, Seen
+from startkit.observe.evidence import FORMAT, Host, Moment, Process, Scene, Seen
 from startkit.observe.life import IMAGE, Life, Recipe
 
 if TYPE_CHECKING:
@@ -99,6 +99,24 @@ class Collector:
         """Remove a container, whatever state it is in."""
         with contextlib.suppress(ClientError):
             self.client.delete(f"/containers/{ref}", force=True, v=True)
+
+    def moment(self, ref: str) -> Moment:
+        """Return what is to be seen of a running container. Raises ObserveError."""
+        try:
+            answer = self.client.get(f"/containers/{ref}/json")
+            found = answer.json() if answer.status == 200 else {}
+        except ClientError as error:
+            raise ObserveError(str(error)) from None
+        if not found:
+            raise ObserveError(f"{ref}: {answer.message}")
+        if not found["State"]["Running"]:
+            raise ObserveError(f"{ref} does not run: start it, its start is then to be seen")
+        seen = self.seen
+        subject = look.Subject(
+            api=self.api, id=found["Id"], root=seen.info.get("DockerRootDir"),
+            daemon=seen.daemon, containerd=seen.containerd,
+        )  # fmt: skip
+        return look.look(subject)
 
     def scene(self, recipe: Recipe) -> Scene:
         """Return one container's life."""

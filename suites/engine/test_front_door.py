@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from startkit import cli
 from startkit.client import Client
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the daemon needs root")
@@ -142,3 +143,17 @@ def test_without_root_it_says_so_in_one_line():
     )
     expected = "startkit-dockerd: needs to be run as root: mounts, cgroups and namespaces\n"
     assert (done.returncode, done.stderr) == (1, expected)
+
+
+def test_a_running_containers_start_can_be_explained(engine, capsys):
+    container = engine.ok("run", "-d", "$IMAGE", "sleep", "1000")
+    host = f"unix://{engine.socket}"
+
+    assert cli.main(["explain", "-H", host, container[:12]]) == 0
+    said = capsys.readouterr().out
+    assert f"{container[:12]}.../hostname  file 0644 13 bytes  {container[:12]}\n" in said
+    assert f"{engine.state(container)['Pid']} sleep 1000  (parent " in said
+
+    engine.ok("kill", container)
+    assert cli.main(["explain", "-H", host, container]) == 1
+    assert "does not run" in capsys.readouterr().err
