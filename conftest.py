@@ -27,6 +27,7 @@ from startkit.report import result
 from startkit.report.run import Run
 from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
+from startkit.targets.trials import Trials
 from startkit.targets.watch import Live, Saved, Source
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="startkit",
         metavar="WHAT",
         help="unix:///PATH of a running engine, a recipe's name (startkit, dockerd) or its file",
+    )
+    group.addoption(
+        "--runtime",
+        metavar="PATH",
+        help="judge an OCI runtime alone: a program with runc's command line",
     )
     # --strict is pytest's own; here it also makes SHOULD clauses count
     group.addoption(
@@ -98,16 +104,31 @@ class Session:
         self.golden = GOLDEN
         self.recipes = load_recipes(GOLDEN / "scenes.toml")
         self.saved = Saved(options.evidence) if options.evidence else None
-        self.target = find_target(options.target)
-        name = self.saved.seen.target if self.saved else self.target.name
+        self.target = None if options.runtime else find_target(options.target)
+        self.runtime = options.runtime or (self.target.runtime if self.target else "")
+        clauses = load_clauses(GOLDEN)
+        name = self.name()
         self.run = Run(
             target=name,
             strict=bool(options.strict),
             results=options.results or ROOT / ".startkit" / name,
-            clauses=load_clauses(GOLDEN),
+            clauses={key: one for key, one in clauses.items() if self.judges(one.area)},
         )
+        self.others = clauses.keys() - self.run.clauses.keys()
         for name, dialect in load_dialects(GOLDEN).items():
-            check(dialect, self.run.clauses, GOLDEN / "dialects" / f"{name}.toml")
+            check(dialect, clauses, GOLDEN / "dialects" / f"{name}.toml")
+
+    def name(self) -> str:
+        """Return the name of what is judged."""
+        if self.saved:
+            return self.saved.seen.target
+        return self.target.name if self.target else Path(self.runtime).name
+
+    def judges(self, area: str) -> bool:
+        """Say whether an area is judged: a runtime's where there is one, an engine's too."""
+        if self.saved:
+            return bool(self.saved.seen.trials if area == "runtime" else self.saved.seen.scenes)
+        return bool(self.runtime if area == "runtime" else self.target)
 
     def dialect(self, seen: Seen | None) -> Dialect | None:
         """Return the dialect of what was seen, by what it says of itself."""
@@ -115,7 +136,8 @@ class Session:
 
     def source(self, tag: str) -> Source | Live:
         """Return where evidence comes from; a Live one is still to be entered."""
-        return self.saved or Live(self.target, self.recipes, tag)
+        trials = Trials(self.runtime, GOLDEN) if self.runtime else None
+        return self.saved or Live(self.target, self.recipes, tag, trials)
 
 
 class Controller:

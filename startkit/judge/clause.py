@@ -6,6 +6,7 @@ for what prose says, `computed` for what follows from the evidence itself.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -31,6 +32,7 @@ class Source(Selector, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     heading: str | None = None
     paragraph: int | None = None  # from 1, under the heading; listings do not count
     era: str | None = None
+    spec: str | None = None  # a section of the OCI runtime-spec: "runtime.md, State"
 
 
 class Clause(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
@@ -108,7 +110,9 @@ def check_source(clause: Clause, article: Article, path: Path) -> None:
     source, index = clause.source, article.index
     heading = index.heading.get(source.heading or "")
     problems = {
-        "source names no place": not (source.listing or source.heading or source.era),
+        "source names no place": not any((source.listing, source.heading, source.era, source.spec)),
+        f"spec {source.spec}: want `NAME.md, SECTION`": source.spec is not None
+        and not re.fullmatch(r"[a-z-]+\.md, [A-Z].*", source.spec),
         f"no listing {source.listing}": bool(source.listing)
         and source.listing not in article.texts,
         f"no heading {source.heading}": bool(source.heading) and heading is None,

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 # in the article's order; a file of golden/clauses/ and one of suites/conformance/ each
-AREAS = ("lifecycle", "rootfs", "files", "bundle", "cgroup", "io", "containerd", "process")
+AREAS = (
+    *("lifecycle", "rootfs", "files", "bundle", "cgroup", "io", "containerd", "process"),
+    "runtime",
+)
 
 T = TypeVar("T")
 

@@ -60,6 +60,7 @@ def source_text(source: Source) -> str:
         f"paragraph {source.paragraph}" if source.paragraph else None,
         " ".join(["listing", source.listing, *filter(None, place)]) if source.listing else None,
         f"era {source.era}" if source.era else None,
+        f"runtime-spec, {source.spec}" if source.spec else None,
     ]
     return ", ".join(filter(None, parts))
 

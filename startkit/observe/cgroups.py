@@ -14,7 +14,7 @@ FILES = (
     *("cgroup.procs", "devices.list", "pids.max"),
     *("cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpuset.cpus", "cpuset.mems"),
     *("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness"),
-    *("cpu.max", "cpu.weight", "memory.max", "memory.swap.max"),
+    *("memory.soft_limit_in_bytes", "cpu.max", "cpu.weight", "memory.max", "memory.swap.max"),
 )
 # mount options of a v1 hierarchy that are no controllers of it
 FLAGS = {"rw", "ro", "xattr", "clone_children", "noprefix", "cpuset_v2_mode", "none"}

@@ -134,6 +134,39 @@ class Scene(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     containerd: Process | None = None
 
 
+class Ran(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One call of a runtime's command line."""
+
+    argv: list[str]
+    status: int
+    said: str = ""  # stdout and stderr
+
+
+class Glimpse(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What was seen of a runtime's container from outside, at one call of `state`."""
+
+    state: dict[str, Any] | None = None  # what `state` printed
+    init: Process | None = None  # by the pid in it
+    cgroup_dirs: dict[str, str] = {}
+    cgroup_files: dict[str, str] = {}
+    output: str = ""  # what the program had said so far
+
+
+class Trial(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One bundle's life under a runtime: calls in their order, glimpses between them."""
+
+    name: str
+    id: str
+    bundle: str
+    config: dict[str, Any]
+    calls: dict[str, Ran] = {}
+    glimpses: dict[str, Glimpse] = {}
+    output: str = ""
+    files: dict[str, str] = {}  # what hooks wrote: name -> text
+    leftovers: list[str] = []
+    broken: str | None = None
+
+
 class Host(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The machine on which it was seen."""
 
@@ -158,3 +191,5 @@ class Seen(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     containerd: Process | None = None
     taken: str = ""
     scenes: dict[str, Scene] = {}
+    trials: dict[str, Trial] = {}
+    runtime: str = ""  # "runc-1.1.5": who ran the trials

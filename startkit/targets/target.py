@@ -42,6 +42,11 @@ class Target(Protocol):
         """Capabilities that it does not have."""
         ...
 
+    @property
+    def runtime(self) -> str:
+        """The OCI runtime that is judged with it, "" for none."""
+        ...
+
     def missing(self) -> list[str]:
         """Return what must be installed first; nothing when it can run."""
         ...
@@ -59,6 +64,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ready: str  # the socket
     needs: list[str] = []  # programs on PATH
     lacks: list[str] = []  # capabilities; clauses that need one are not applicable
+    runtime: str = ""  # the OCI runtime that is judged with it
 
     def missing(self) -> list[str]:
         """Return the programs that are not on PATH nor beside this Python."""
@@ -88,6 +94,7 @@ class Socket:
     """An engine that runs already; nothing is started, nothing is stopped."""
 
     lacks: list[str] = []  # noqa: RUF012 - the Protocol's field; never changed
+    runtime = ""
 
     def __init__(self, path: str) -> None:
         self.name = "socket"

@@ -16,6 +16,7 @@ import msgspec
 from startkit import image
 from startkit.observe.collect import Collector, ObserveError, host, require_root
 from startkit.observe.evidence import FORMAT, Scene, Seen
+from startkit.observe.trials.view import TrialView
 from startkit.observe.view import SceneView
 from startkit.targets.target import TargetError
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     from startkit.observe.life import Recipe
     from startkit.targets.target import Target
+    from startkit.targets.trials import Trials
 
+View = SceneView | TrialView
 FAILURES = (TargetError, ObserveError, image.ImageError)
 
 
@@ -32,23 +35,37 @@ class Source(Protocol):
     """Gives evidence, scene by scene."""
 
     seen: Seen
-    failure: str | None  # why nothing can be seen at all
+
+    @property
+    def note(self) -> str | None:
+        """What a reader must know, such as why nothing can be seen at all."""
+        ...
+
     lacks: list[str]
 
-    def scene(self, name: str) -> SceneView:
-        """Return a scene; the first to ask waits for it."""
+    def scene(self, name: str) -> View:
+        """Return a scene or a trial; the first to ask waits for it."""
         ...
 
 
 class Live:
-    """A running target. Each scene is started once, when somebody asks for it."""
+    """A running target. Each scene and trial is started once, when somebody asks for it.
 
-    def __init__(self, target: Target, recipes: Mapping[str, Recipe], tag: str) -> None:
-        self.target = target
+    `target` is None where a runtime alone is judged, `trials` where an engine alone is.
+    """
+
+    def __init__(
+        self,
+        target: Target | None,
+        recipes: Mapping[str, Recipe],
+        tag: str,
+        trials: Trials | None = None,
+    ) -> None:
+        self.target, self.trials = target, trials
         self.recipes = recipes
         self.tag = tag
-        self.lacks = target.lacks
-        self.seen = nothing(target.name)
+        self.lacks = target.lacks if target else []
+        self.seen = nothing(target.name) if target else alone(trials)
         self.failure: str | None = None
         self.collector: Collector | None = None
         self.scenes: dict[str, Scene] = {}
@@ -58,26 +75,41 @@ class Live:
         """Keep the target running; afterwards `seen` holds all scenes."""
         with contextlib.ExitStack() as stack:
             try:
-                self.begin(stack)
+                require_root()
+                if self.target:
+                    self.begin(stack, self.target)
+                if self.trials:
+                    self.trials.smoke()
             except FAILURES as error:
                 self.failure = " ".join(str(error).split())
             yield self
-            self.seen = msgspec.structs.replace(self.seen, scenes=dict(sorted(self.scenes.items())))
+            self.seen = msgspec.structs.replace(
+                self.seen,
+                scenes=dict(sorted(self.scenes.items())),
+                trials=dict(sorted(self.trials.done.items())) if self.trials else {},
+                runtime=f"{self.trials.name}-{self.trials.version}" if self.trials else "",
+            )
 
-    def begin(self, stack: contextlib.ExitStack) -> None:
-        """Start the target and see one container through before anything is judged."""
-        require_root()
-        if absent := self.target.missing():
-            raise TargetError(f"{self.target.name}: not here: {', '.join(absent)}")
+    @property
+    def note(self) -> str | None:
+        """What a reader must know of how it was watched."""
+        return self.failure or (self.trials.note if self.trials else None)
+
+    def begin(self, stack: contextlib.ExitStack, target: Target) -> None:
+        """Start the engine and see one container through before anything is judged."""
+        if absent := target.missing():
+            raise TargetError(f"{target.name}: not here: {', '.join(absent)}")
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="startkit-")))
-        socket = stack.enter_context(self.target.running(root))
+        socket = stack.enter_context(target.running(root))
         collector = Collector(socket, tag=self.tag)
         collector.load_image(iter([image.base()[1]]))
         collector.smoke()
         self.seen, self.collector = collector.seen, collector
 
-    def scene(self, name: str) -> SceneView:
-        """Return a scene, started now if nobody has asked for it yet."""
+    def scene(self, name: str) -> View:
+        """Return a scene or a trial, started now if nobody has asked for it yet."""
+        if self.trials and name in self.trials.bundles:
+            return TrialView(self.seen, self.trials.trial(name))
         if name not in self.scenes:
             self.scenes[name] = self.observe(name)
         return SceneView(self.seen, self.scenes[name])
@@ -95,14 +127,25 @@ class Saved:
     """Evidence from a file. What is not in it was not seen."""
 
     def __init__(self, path: Path) -> None:
-        self.failure: str | None = None
         self.lacks: list[str] = []
         self.seen = load_evidence(path)
 
-    def scene(self, name: str) -> SceneView:
-        """Return a scene of the file."""
-        missing = Scene(name=name, recipe={}, broken=f"the evidence has no scene {name!r}")
-        return SceneView(self.seen, self.seen.scenes.get(name, missing))
+    @property
+    def note(self) -> str | None:
+        """Nothing: what was to be told stands in the results of that run."""
+        return None
+
+    def scene(self, name: str) -> View:
+        """Return a scene or a trial of the file."""
+        return view(self.seen, name)
+
+
+def view(seen: Seen, name: str) -> View:
+    """Return what was seen of a scene or a trial, be it nothing."""
+    if name in seen.trials:
+        return TrialView(seen, seen.trials[name])
+    missing = Scene(name=name, recipe={}, broken=f"the evidence has no scene {name!r}")
+    return SceneView(seen, seen.scenes.get(name, missing))
 
 
 def load_evidence(path: Path) -> Seen:
@@ -120,3 +163,11 @@ def load_evidence(path: Path) -> Seen:
 def nothing(target: str) -> Seen:
     """Return the evidence of a target of which nothing is known."""
     return Seen(format=FORMAT, target=target, engine=target, version="", info={}, host=host())
+
+
+def alone(trials: Trials | None) -> Seen:
+    """Return the evidence of a runtime that is judged without an engine."""
+    if trials is None:
+        return nothing("nobody")
+    seen = nothing(f"{trials.name}-{trials.version}")
+    return msgspec.structs.replace(seen, engine=trials.name, version=trials.version)

@@ -36,8 +36,11 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("seen", [scene], indirect=True, ids=[scene])
 
 
-def pytest_collection_modifyitems(items):
-    """Tell every report, and JUnit, which clause its test is about."""
+def pytest_collection_modifyitems(config, items):
+    """Leave out the areas that are not judged; tell every report which clause it is about."""
+    others = [item for item in items if clause_id(item) in config.startkit.others]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
     for item in items:
         if name := clause_id(item):
             item.user_properties.append(("clause", name))
@@ -60,7 +63,7 @@ def source(request):
 def prepare(session, source):
     """Choose the dialect by what the target says of itself."""
     session.run.dialect = session.dialect(source.seen)
-    session.run.note(source.failure)
+    session.run.note(source.note)
     return source
 
 

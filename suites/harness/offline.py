@@ -10,8 +10,8 @@ from startkit.judge.clause import load_clauses
 from startkit.judge.judge import UNSET, judge
 from startkit.judge.needs import unmet
 from startkit.judge.verdict import Verdict
-from startkit.observe.view import NoEvidence, SceneView
-from startkit.targets.watch import load_evidence
+from startkit.observe.view import NoEvidence
+from startkit.targets.watch import load_evidence, view
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "golden"
@@ -32,7 +32,7 @@ def modules():
 def marks():
     """Yield (clause id, area of the file, test function); a test without a clause has None."""
     for module in modules():
-        area = module.__name__.removeprefix("offline_test_")
+        area = module.__name__.removeprefix("offline_test_").partition("_")[0]
         for name, function in vars(module).items():
             if name.startswith("test_"):
                 found = [one for one in getattr(function, "pytestmark", []) if one.name == "clause"]
@@ -58,14 +58,14 @@ def verdict(clause, seen, dialect=None):
     """Return one clause's verdict by calling its test."""
     if why := unmet(clause, seen):
         return nothing(clause, "not-applicable", why)
-    view = SceneView(seen, seen.scenes[clause.scene])
+    seen_there = view(seen, clause.scene)
     made = []
 
     def expect(observed, *, want=UNSET):
-        made.append(judge(clause, observed, dialect, want=want, names=view.names()))
+        made.append(judge(clause, observed, dialect, want=want, names=seen_there.names()))
 
     try:
-        TESTS[clause.id](view, expect)
+        TESTS[clause.id](seen_there, expect)
     except NoEvidence as error:
         return nothing(clause, "no-evidence", str(error))
     (only,) = made

@@ -16,10 +16,18 @@ from startkit.judge.dialect import Dialect
 from startkit.judge.listing import Index
 from startkit.observe.evidence import Seen
 from startkit.observe.life import Recipe  # noqa: TC001 - msgspec reads the annotation
+from startkit.observe.trials import attempt  # noqa: TC001 - msgspec reads the annotation
 from startkit.report.result import Result
 
 PLACE = Path(__file__).parents[2] / "golden" / "schema"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Bundles(msgspec.Struct, frozen=True, kw_only=True):
+    """golden/bundles.toml."""
+
+    format: int
+    bundle: list[attempt.Recipe]
 
 
 class Scenes(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +42,7 @@ TYPES = {
     "clause": ClauseFile,
     "dialect": Dialect,
     "scenes": Scenes,
+    "bundles": Bundles,
     "evidence": Seen,
     "result": Result,
 }

@@ -19,8 +19,10 @@ from startkit.judge.judge import UNSET
 from startkit.judge.listing import load_article
 from startkit.judge.needs import NEEDS
 from startkit.observe.life import load_recipes
+from startkit.observe.trials.attempt import load_bundles
 
 GOLDEN = offline.GOLDEN
+SCENES = GOLDEN / "scenes.toml"
 ARTICLE = load_article(GOLDEN)
 INDEX = ARTICLE.index
 CLAUSES = offline.CLAUSES
@@ -142,14 +144,15 @@ def test_titles_and_mutants_are_unlike():
 
 @ALL
 def test_a_clause_names_a_scene_and_needs_that_are_there(clause):
-    assert clause.scene in load_recipes(GOLDEN / "scenes.toml")
+    made = load_bundles(GOLDEN) if clause.area == "runtime" else load_recipes(SCENES)
+    assert clause.scene in made
     assert set(clause.needs) <= set(NEEDS)
 
 
 def test_every_scene_serves_a_clause():
     used = {clause.scene for clause in CLAUSES.values()}
 
-    assert set(load_recipes(GOLDEN / "scenes.toml")) == used
+    assert sorted([*load_recipes(SCENES), *load_bundles(GOLDEN)]) == sorted(used)
 
 
 @ALL

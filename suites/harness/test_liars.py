@@ -15,7 +15,7 @@ import offline
 import pytest
 
 from startkit.observe.evidence import Seen
-from startkit.observe.view import SceneView
+from startkit.targets.watch import view
 
 LIES = tomllib.loads((offline.ROOT / "suites" / "harness" / "lies.toml").read_text())
 MOMENTS = {"created", "running", "stopped", "again"}
@@ -49,6 +49,10 @@ def falsified(value):
 
 def tell(scene, lie):
     """Change one fact of a scene, in place."""
+    if "old" in lie:
+        assert scene["output"].count(lie["old"]) >= 1
+        scene["output"] = scene["output"].replace(lie["old"], lie["new"])
+        return
     *way, last = lie["at"]
     here = scene["moments"] if lie["at"][0] in MOMENTS else scene
     for word in way:
@@ -68,9 +72,10 @@ def liar(clause):
     """Return the reference with the clause's lie in it."""
     seen = reference()
     scene = offline.CLAUSES[clause].scene
-    names = SceneView(seen, seen.scenes[scene]).names()
+    names = view(seen, scene).names()
     document = copy.deepcopy(msgspec.to_builtins(seen))
-    tell(document["scenes"][scene], spoken(LIES[clause], names))
+    told = document["trials" if scene in seen.trials else "scenes"]
+    tell(told[scene], spoken(LIES[clause], names))
     return msgspec.convert(document, Seen)
 
 

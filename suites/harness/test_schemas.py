@@ -20,6 +20,7 @@ FILES = {
     "clause": sorted((GOLDEN / "clauses").glob("*.toml")),
     "dialect": sorted((GOLDEN / "dialects").glob("*.toml")),
     "scenes": [GOLDEN / "scenes.toml"],
+    "bundles": [GOLDEN / "bundles.toml"],
     "evidence": [offline.REFERENCE],
 }
 PAIRS = [(name, path) for name, paths in FILES.items() for path in paths]
@@ -29,6 +30,7 @@ WRONG = {
     "clause": {"format": FORMAT, "area": "io", "clause": [{"id": "io.x", "level": "MAY"}]},
     "dialect": {"format": FORMAT, "name": "x", "engine": "x", "version": "1", "defects": []},
     "scenes": {"format": FORMAT, "scene": [{"name": "x", "creates": {}}]},
+    "bundles": {"format": FORMAT, "bundle": [{"name": "x"}]},
     "evidence": {"format": 1, "target": "x"},
     "result": {"header": {}, "verdicts": [], "notes": [], "exit": "0", "counts": {}},
 }

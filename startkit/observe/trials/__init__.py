@@ -1,0 +1,1 @@
+"""A runtime watched at its own command line, without any engine above it."""

@@ -1,0 +1,285 @@
+"""A runtime at work on a bundle: its command line called, its container watched.
+
+Rule: only the command line, /proc and the file system are used; what a call says and
+how it exits is written down and never judged. All that a trial makes, it takes away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from startkit import kernel
+from startkit.observe import cgroups, procfs
+from startkit.observe.evidence import Glimpse, Ran, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+CALL_S = 20.0
+READY_S = 10.0
+POLL_S = 0.005  # there is no event for a file that grows
+CALLS = ("create", "created=state", "start", "ready", "running=state", "kill=kill KILL", "end",
+         "stopped=state", "delete")  # fmt: skip
+APPLETS = (
+    *("sh", "cat", "echo", "grep", "head", "hostname", "id", "ls", "mkdir", "mknod", "pwd"),
+    *("readlink", "sleep", "stat", "tr", "true", "umask", "uname", "wc"),
+)
+PARENT = "startkit-suite"  # cgroup
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One bundle of golden/bundles.toml, and what is done with it."""
+
+    name: str
+    says: str
+    calls: tuple[str, ...] = CALLS  # [LABEL=]COMMAND [WORDS]; `ready` and `end` wait
+    asks: dict[str, str] = {}  # name -> shell command whose output is told
+    last: str = "echo == ready; exec sleep 1000"
+    program: list[str] | None = None  # instead of the shell that asks
+    hooks: list[str] = []
+    fails: str = ""  # the hook that does
+    config: dict[str, Any] = {}  # a merge patch for bundle.json
+
+
+def load_bundles(golden: Path) -> dict[str, Recipe]:
+    """Return the bundles of golden/bundles.toml by name. Raises ValueError, one line."""
+    path = golden / "bundles.toml"
+    try:
+        recipes = msgspec.convert(tomllib.loads(path.read_text())["bundle"], list[Recipe])
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {recipe.name: recipe for recipe in recipes}
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """Return a document with a JSON merge patch applied. Source: RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime's command line: what comes before it, and the program."""
+
+    program: str
+    around: tuple[str, ...] = ()
+
+    def version(self) -> tuple[str, str]:
+        """Return name and version as `--version` tells. Raises OSError, ValueError."""
+        done = subprocess.run(
+            [self.program, "--version"], capture_output=True, text=True, timeout=CALL_S, check=False
+        )
+        words = done.stdout.split()
+        if done.returncode or len(words) < 3 or words[1] != "version":
+            raise ValueError(f"{self.program} --version: {(done.stdout + done.stderr).strip()!r}")
+        return words[0], words[2].partition("+")[0]
+
+
+class Attempt:
+    """One bundle from create to what is left of it. `root`: a directory of its own."""
+
+    def __init__(self, runtime: Runtime, recipe: Recipe, base: dict[str, Any], root: Path) -> None:
+        self.runtime, self.recipe, self.root = runtime, recipe, root
+        self.id = f"startkit-{recipe.name}-{os.getpid()}"
+        self.bundle = root / "bundle"
+        self.hooks = self.bundle / "rootfs" / "hooks"
+        self.output = root / "output"
+        self.config = self.filled(merge(base, recipe.config))
+        self.pid = 0
+        self.calls: dict[str, Ran] = {}
+        self.glimpses: dict[str, Glimpse] = {}
+
+    def filled(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the config with places, program and hooks put in."""
+        text = json.dumps(config).replace("<BUNDLE>", str(self.bundle)).replace("<ID>", self.id)
+        found: dict[str, Any] = json.loads(text)
+        asks = [f"echo '== {name}'; {{ {ask}; }} 2>&1" for name, ask in self.recipe.asks.items()]
+        script = "\n".join([*asks, self.recipe.last])
+        program = self.recipe.program
+        found["process"]["args"] = ["/bin/sh", "-c", script] if program is None else program
+        if self.recipe.hooks:
+            found["hooks"] = {kind: [self.hook(kind)] for kind in self.recipe.hooks}
+        return found
+
+    def hook(self, kind: str) -> dict[str, Any]:
+        """Return a hook that writes down that it ran, what it was told, and where it was."""
+        place = "/hooks" if kind == "startContainer" else self.hooks
+        status = int(kind == self.recipe.fails)
+        script = (
+            f"echo {kind} >> {place}/order; cat > {place}/{kind}.state; "
+            f"readlink /proc/self/ns/uts > {place}/{kind}.uts; exit {status}"
+        )
+        return {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
+
+    def run(self) -> Trial:
+        """Make the bundle, call the runtime, take everything away."""
+        broken = None
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # init becomes our child
+        try:
+            self.write()
+            for step in self.recipe.calls:
+                self.step(step)
+            left = self.leftovers()
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            broken, left = str(error), []
+        finally:
+            self.clear()
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 0)
+        return Trial(
+            name=self.recipe.name,
+            id=self.id,
+            bundle=str(self.bundle),
+            config=self.config,
+            calls=self.calls,
+            glimpses=self.glimpses,
+            output=self.said(),
+            files={path.name: path.read_text() for path in sorted(self.hooks.glob("*"))},
+            leftovers=left,
+            broken=broken,
+        )
+
+    def write(self) -> None:
+        """Write bundle and rootfs: busybox, and names for it."""
+        busybox = shutil.which("busybox")
+        if busybox is None:
+            raise ValueError("busybox is not installed: apt-get install busybox-static")
+        binaries = self.bundle / "rootfs" / "bin"
+        binaries.mkdir(parents=True)
+        self.hooks.mkdir(mode=0o777)
+        shutil.copy(busybox, binaries / "busybox")
+        for applet in APPLETS:
+            (binaries / applet).symlink_to("busybox")
+        (self.bundle / "file").write_text("of the bundle\n")
+        (self.bundle / "config.json").write_text(json.dumps(self.config))
+
+    def step(self, step: str) -> None:
+        """Do one step of the recipe."""
+        label, _, call = step.rpartition("=")
+        command, *words = call.split()
+        if step == "ready":
+            self.until_said("== ready")
+        elif step == "end":
+            self.until_ended()
+        else:
+            self.call(label or command, command, words)
+
+    def call(self, label: str, command: str, words: Sequence[str]) -> None:
+        """Call the runtime, keep what came of it; `state` is a glimpse as well."""
+        argv = [self.runtime.program, "--root", str(self.root / "state"), command]
+        flags = [word for word in words if word.startswith("-")]
+        rest = [word for word in words if not word.startswith("-")]
+        if command == "create":
+            flags += ["--bundle", str(self.bundle), "--pid-file", str(self.root / "pid")]
+        named = rest and rest[0] == "NOBODY"
+        argv += [*flags, "nobody" if named else self.id, *rest[bool(named) :]]
+        own = self.output if command == "create" else self.root / "own"
+        with own.open("ab+") as out, (self.root / "errors").open("wb+") as errors:
+            done = subprocess.run(
+                [*self.runtime.around, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
+                timeout=CALL_S, check=False,
+            )  # fmt: skip
+        text = "" if command == "create" else own.read_text(errors="replace")
+        if command != "create":
+            own.unlink()
+        said = text + (self.root / "errors").read_text(errors="replace")
+        self.calls[label] = Ran(argv=argv[3:], status=done.returncode, said=said)
+        if command == "create" and not done.returncode and not self.pid:
+            self.pid = int((self.root / "pid").read_text())
+        if command == "state":
+            self.glimpses[label] = self.glimpse(text)
+
+    def glimpse(self, text: str) -> Glimpse:
+        """Return what `state` said and what is to be seen of the process that it names."""
+        try:
+            state = json.loads(text)
+        except ValueError:
+            state = None
+        pid = state.get("pid") if isinstance(state, dict) else None
+        directories = cgroups.find(self.id)
+        return Glimpse(
+            state=state if isinstance(state, dict) else None,
+            init=procfs.process(pid) if isinstance(pid, int) and pid > 0 else None,
+            cgroup_dirs=directories,
+            cgroup_files=cgroups.files(directories),
+            output=self.said(),
+        )
+
+    def said(self) -> str:
+        """Return what the program has said so far."""
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def until_said(self, text: str) -> None:
+        """Wait until the program has said something, has ended, or READY_S are over."""
+        end = time.monotonic() + READY_S
+        while text not in self.said() and time.monotonic() < end and not self.ended(0):
+            time.sleep(POLL_S)
+
+    def until_ended(self) -> None:
+        """Wait for init's end; reap it, as its parent has to."""
+        self.ended(READY_S)
+
+    def ended(self, timeout_s: float) -> bool:
+        """Say whether init has ended, at most `timeout_s` from now; it is reaped then."""
+        if not self.pid:
+            return True
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            if not select.select([handle], [], [], timeout_s)[0]:
+                return False
+        finally:
+            os.close(handle)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        return True
+
+    def leftovers(self) -> list[str]:
+        """Return what is left of the container after the recipe's last call."""
+        found = [f"cgroup {path}" for path in cgroups.find(self.id).values()]
+        found += [f"mount {one.target}" for one in procfs.mounts() if self.below(one.target)]
+        state = self.root / "state"
+        found += [f"state {path.name}" for path in sorted(state.glob("*"))]
+        return found
+
+    def below(self, path: str) -> bool:
+        """Say whether a path lies in the bundle."""
+        return path.startswith(f"{self.bundle}/")
+
+    def clear(self) -> None:
+        """Remove what may be left: by the runtime, then by hand."""
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            argv = [self.runtime.program, "--root", str(self.root / "state"), "delete", "--force"]
+            subprocess.run(
+                [*self.runtime.around, *argv, self.id], capture_output=True, timeout=CALL_S,
+                check=False,
+            )  # fmt: skip
+        if self.pid and not self.ended(0):
+            os.kill(self.pid, 9)
+            self.ended(READY_S)
+        for directory in (*cgroups.find(self.id).values(), *parents()):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+
+
+def parents() -> list[str]:
+    """Return the cgroups that a trial's stand in."""
+    return [os.path.join(top, PARENT) for top in cgroups.hierarchies().values()]
