@@ -140,7 +140,13 @@ def clone_init(creation: Creation) -> None:
     creation.down, creation.up = os.pipe(), os.pipe()
     unified = cgroup.open_unified(creation.cgroups)
     entries = creation.bundle.linux.get("namespaces") or []
+    foreign = "user" in creation.bundle.namespace_types()
+    binds = [mount for mount in creation.mounts if mount.bind and foreign]
+    for mount in binds:
+        mounts.open_source(mount, creation.bundle.path)
     pid = namespaces.start_init(entries, unified)
+    for mount in binds if pid else ():
+        os.close(mount.tree)
     if pid == 0:
         os.close(creation.down[1])
         os.close(creation.up[0])

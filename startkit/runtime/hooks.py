@@ -1,7 +1,8 @@
 """Hooks: programs of the config that run at fixed moments, the state on their stdin.
 
-Rule: a hook gets the state, its own args and env and nothing else; its output is kept for the
-error message. Whether a failure stops the container is the caller's business.
+Rule: a hook gets the state, its own args and env and nothing else (without an `env` the
+runtime's, as under runc and crun); its output is kept for the error message. Whether a
+failure stops the container is the caller's business.
 
 Source: OCI config.md POSIX-platform Hooks, runtime.md Lifecycle.
 """
@@ -31,7 +32,8 @@ def run_hook(hook: dict[str, Any], state: bytes) -> str:
     stdin, output = os.memfd_create("hook-stdin"), os.memfd_create("hook-output")
     os.write(stdin, state)
     os.lseek(stdin, 0, os.SEEK_SET)
-    environment = dict(word.split("=", 1) for word in hook.get("env") or ())
+    own = hook.get("env")
+    environment = os.environ if own is None else dict(word.split("=", 1) for word in own)
     actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, output, 1),
                (os.POSIX_SPAWN_DUP2, output, 2)]  # fmt: skip
     try:

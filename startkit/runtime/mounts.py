@@ -67,6 +67,9 @@ PROPAGATION = {
     )
     for name in (prefix + word,)
 }
+SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
+AT_FDCWD, AT_RECURSIVE, OPEN_TREE_CLONE = -100, 0x8000, 1
+MOVE_FDS = 0x44  # MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
 LEFT_OUT = {"idmap", "ridmap"}
 # rro, rnosuid and so on: for the mount and all below it, see `mountattr.py`.
 RECURSIVE = {
@@ -97,6 +100,7 @@ class Mount:
         self.data = ",".join(data)
         self.bind = bool(self.flags & kernel.MS_BIND) or entry.get("type") == "bind"
         self.fstype: str = "bind" if self.bind else entry.get("type") or ""
+        self.tree = -1  # a bind's source, when the runtime had to open it: see `open_source`
         if self.bind:
             self.flags |= kernel.MS_BIND
         if self.bind and data:
@@ -190,13 +194,35 @@ def existing_mode(root: int, target: str) -> int | None:
 
 def bind(root: int, mount: Mount, source: str) -> None:
     """Bind `source` on the target, then set what a bind ignores at first: ro, nosuid and so on."""
-    fd = target_fd(root, mount.target, directory=os.path.isdir(source))
-    recursive = mount.flags & kernel.MS_REC
-    kernel.mount(source, paths.proc_path(fd), None, kernel.MS_BIND | recursive)
+    directory = os.path.isdir(source if mount.tree == -1 else mount.tree)
+    fd = target_fd(root, mount.target, directory=directory)
+    if mount.tree == -1:
+        recursive = mount.flags & kernel.MS_REC
+        kernel.mount(source, paths.proc_path(fd), None, kernel.MS_BIND | recursive)
+    else:
+        result = kernel.libc.syscall(SYS_MOVE_MOUNT, mount.tree, b"", fd, b"", MOVE_FDS)
+        kernel.check(result, "move_mount", source)
+        os.close(mount.tree)
     os.close(fd)
     wanted = mount.flags & ~(kernel.MS_BIND | kernel.MS_REC)
     if wanted:
         remount(root, mount.target, wanted)
+
+
+def open_source(mount: Mount, bundle_path: str) -> None:
+    """Take a bind's source as a mount of its own that belongs nowhere yet.
+
+    The runtime does it for an init in a user namespace, whose root may not search the way
+    to the source. Raises ContainerError. Source: open_tree(2), move_mount(2).
+    """
+    source = os.path.join(bundle_path, mount.source)
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | (AT_RECURSIVE if mount.flags & kernel.MS_REC else 0)
+    try:
+        fd = kernel.libc.syscall(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), flags)
+        mount.tree = kernel.check(fd, "open_tree", source)
+    except OSError as error:
+        where = f"{mount.source} to {mount.target} (bind)"
+        raise ContainerError(f"error mounting {where}: {reason(error)}") from None
 
 
 def reopen_and_mount(root: int, target: str, flags: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -144,6 +145,43 @@ def test_a_host_with_the_unified_hierarchy_alone(bundle, rules, words):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [*words, "0::/", "1", "2"]
+
+
+HOSTS = {
+    "v1": ("umount /sys/fs/cgroup/unified", {"pids": {"limit": 33}}, "pids/*/{}/pids.max", "33"),
+    "v2": ("mount -t cgroup2 x /sys/fs/cgroup", {"unified": {"hugetlb.2MB.max": "4194304"}},
+           "*/{}/hugetlb.2MB.max", "4194304"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", HOSTS)
+def test_the_commands_need_one_version_of_cgroups_only(bundle, version):
+    prepare, limits, file, value = HOSTS[version]
+    bundle.config["process"]["args"] = ["sleep", "100"]
+    bundle.call("list")  # writes config.json
+    (bundle.path / "limits.json").write_text(json.dumps(limits))
+    runc = f"{sys.executable} -I -m startkit.runtime --root {bundle.root}"
+    lines = [
+        prepare,
+        f"{runc} run -d -b . {bundle.id} < /dev/null > /dev/null",
+        f"{runc} exec {bundle.id} echo inside",
+        f"{runc} pause {bundle.id}",
+        f"{runc} list | grep -o paused",
+        f"! {runc} exec {bundle.id} true 2> /dev/null",
+        f"{runc} resume {bundle.id}",
+        f"{runc} update -r limits.json {bundle.id}",
+        f"cat /sys/fs/cgroup/{file.format(bundle.id)}",
+        f"{runc} ps -f json {bundle.id} | tr -cd , | wc -c",
+        f"{runc} delete --force {bundle.id}",
+        f"find /sys/fs/cgroup -name {bundle.id}",
+    ]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-ec", "\n".join(lines)],
+        capture_output=True, text=True, timeout=30, cwd=bundle.path, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["inside", "paused", value, "0"]
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,16 @@ def test_a_hook_that_is_not_there_is_named(bundle):
     done = bundle.call("create", "--bundle", str(bundle.path), bundle.id)
 
     assert done.stderr.endswith("hook #0 /no/hook: No such file or directory\n")
+
+
+@pytest.mark.parametrize(("own", "seen"), [({}, "from the caller"), ({"env": []}, "nothing")])
+def test_a_hook_without_an_env_of_its_own_has_the_runtimes(
+    bundle, tmp_path, monkeypatch, own, seen
+):
+    monkeypatch.setenv("HOOK_WORD", "from the caller")
+    script = f"echo ${{HOOK_WORD:-nothing}} > {tmp_path}/word"
+    entry = {"path": "/bin/sh", "args": ["sh", "-c", script], **own}
+    bundle.config["hooks"] = {"prestart": [entry]}
+    bundle.shell("true")
+
+    assert (tmp_path / "word").read_text() == f"{seen}\n"

@@ -227,7 +227,7 @@ def test_a_namespace_of_another_type_is_refused(bundle):
     assert (done.returncode, done.stderr) == (1, words)
 
 
-def test_a_user_namespace_maps_root(bundle):
+def test_a_user_namespace_maps_root_and_binds_what_root_inside_cannot_reach(bundle):
     linux = bundle.config["linux"]
     linux["namespaces"].append({"type": "user"})
     for key in ("uidMappings", "gidMappings"):
@@ -237,9 +237,18 @@ def test_a_user_namespace_maps_root(bundle):
         os.chmod(place, 0o755)
         shutil.copytree(bundle.path / "rootfs", f"{place}/rootfs", symlinks=True)
         bundle.config["root"]["path"] = f"{place}/rootfs"
+        os.mkdir(f"{place}/rootfs/bound")
 
-        seen = bundle.shell("id -u; cat /proc/self/uid_map").split()
-    assert seen == ["0", "0", "100000", "1000"]
+        # The way to this source is root's alone, and root inside is not that root.
+        closed = bundle.path / "closed"
+        (closed / "source").mkdir(parents=True)
+        (closed / "source/word").write_text("found\n")
+        closed.chmod(0)
+        entry = {"destination": "/bound", "source": f"{closed}/source", "options": ["rbind", "ro"]}
+        bundle.config["mounts"].append({**entry, "type": "bind"})
+
+        seen = bundle.shell("id -u; cat /proc/self/uid_map /bound/word").split()
+    assert seen == ["0", "0", "100000", "1000", "found"]
 
 
 def test_the_terminals_master_is_sent_over_the_console_socket(bundle):
