@@ -104,6 +104,8 @@ def make_state(creation: Creation) -> None:
         creation.cgroups = cgroup.find_cgroups(linux.get("cgroupsPath") or "", creation.id)
         cgroup.refuse_used(creation.cgroups)
         creation.container.record["cgroups"] = list(creation.cgroups.directories.values())
+        if creation.pid_file:
+            creation.container.record["pidFile"] = os.path.abspath(creation.pid_file)
         creation.container.save()
     except BaseException:
         creation.container.remove()

@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import select
 
+from startkit import kernel
 from startkit.runtime.text import ContainerError, json_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 def run_hooks(kind: str, hooks: list[dict[str, Any]], state: dict[str, Any]) -> None:
@@ -32,13 +33,14 @@ def run_hook(hook: dict[str, Any], state: bytes) -> str:
     stdin, output = os.memfd_create("hook-stdin"), os.memfd_create("hook-output")
     os.write(stdin, state)
     os.lseek(stdin, 0, os.SEEK_SET)
-    own = hook.get("env")
-    environment = os.environ if own is None else dict(word.split("=", 1) for word in own)
-    actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, output, 1),
-               (os.POSIX_SPAWN_DUP2, output, 2)]  # fmt: skip
     try:
-        arguments = hook.get("args") or [hook["path"]]
-        pid = os.posix_spawn(hook["path"], arguments, environment, file_actions=actions)
+        if not os.access(hook["path"], os.X_OK):
+            os.stat(hook["path"])  # tells what is wrong, where it is not the mode
+            raise PermissionError(13, "Permission denied")
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            be_hook(hook, (stdin, output, output), parent)
         problem = wait(pid, hook.get("timeout"))
         said = os.pread(output, 2000, 0).decode(errors="replace").strip()
     except OSError as error:
@@ -47,6 +49,22 @@ def run_hook(hook: dict[str, Any], state: bytes) -> str:
         os.close(stdin)
         os.close(output)
     return f"{problem}, output: {said}" if problem and said else problem
+
+
+def be_hook(hook: dict[str, Any], stdio: tuple[int, ...], parent: int) -> NoReturn:
+    """Become the hook, which dies with the runtime: nobody else would know of it."""
+    try:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+        if os.getppid() == parent:
+            for number, fd in enumerate(stdio):
+                os.dup2(fd, number)
+            own = hook.get("env")
+            environment = os.environ if own is None else dict(w.split("=", 1) for w in own)
+            os.execve(hook["path"], hook.get("args") or [hook["path"]], environment)
+    except OSError as error:
+        os.write(stdio[1], str(error.strerror).encode())
+    finally:
+        os._exit(127)
 
 
 def wait(pid: int, timeout_s: int | None) -> str:

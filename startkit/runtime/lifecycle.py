@@ -8,6 +8,7 @@ Source: OCI runtime.md Operations and Lifecycle, steps 6 to 13.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 
@@ -30,7 +31,6 @@ def start(container: state.Container, log: Log) -> None:
     if status != "created":
         raise ContainerError("cannot start an already running container")
     words = open_gate(container)
-    os.unlink(container.fifo)
     if words:
         raise ContainerError(words)
     run_late_hooks(container, "poststart", log)
@@ -38,7 +38,12 @@ def start(container: state.Container, log: Log) -> None:
 
 def open_gate(container: state.Container) -> str:
     """Open the FIFO that init waits for; return what it says about its exec, "" when it did."""
-    fifo = os.open(container.fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:  # one `start` at a time: a second one would wait for ever for a writer
+        lock = os.open(container.directory, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fifo = os.open(container.fifo, os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, BlockingIOError):
+        raise ContainerError("cannot start an already running container") from None
     init = os.pidfd_open(container.pid)
     poll = select.poll()
     poll.register(fifo, select.POLLIN | select.POLLHUP)
@@ -54,8 +59,10 @@ def open_gate(container: state.Container) -> str:
         elif init in ready:
             said = said or b"init died before it ran the program"
             break
-    os.close(fifo)
-    os.close(init)
+    if os.path.exists(container.fifo):  # not, when deleted by force meanwhile
+        os.unlink(container.fifo)
+    for fd in (fifo, init, lock):
+        os.close(fd)
     return said.decode(errors="replace")
 
 
@@ -112,10 +119,13 @@ def end_init(container: state.Container) -> None:
         return
     if container.is_alive():
         signals.send(handle, signals.KILL)
-        thaw(container, container.status(), signals.KILL)
         poll = select.poll()
         poll.register(handle, select.POLLIN)
-        if not poll.poll(DEATH_MS):
+        for _ in range(DEATH_MS // 100):
+            thaw(container, container.status(), signals.KILL)  # again: a `pause` may come after
+            if poll.poll(100):
+                break
+        else:
             raise ContainerError(f"init {container.pid} does not die")
     os.close(handle)
 

@@ -28,7 +28,8 @@ class Container:
     """One container as it stands in its state directory.
 
     `record` is state.json: ociVersion id pid bundle rootfs annotations created, `startTime` (of
-    init, in clock ticks since boot), `cgroups` (directories, the deepest ones) and `hooks`.
+    init, in clock ticks since boot), `cgroups` (directories, the deepest ones), `hooks` and, from
+    `create`, `pidFile` (absolute; a killed `create` leaves its `.new`).
     """
 
     def __init__(self, root: str, container_id: str, record: dict[str, Any]) -> None:
@@ -87,8 +88,10 @@ class Container:
 
     def remove(self) -> None:
         """Remove the state directory and the files that the runtime put there."""
-        for name in ("exec.fifo", "state.json", "state.json.new"):
-            path = os.path.join(self.directory, name)
+        paths = [f"{self.directory}/{name}" for name in ("exec.fifo", "state.json.new")]
+        if self.record.get("pidFile"):
+            paths.append(self.record["pidFile"] + ".new")
+        for path in (*paths, f"{self.directory}/state.json"):
             if os.path.lexists(path):
                 os.unlink(path)
         os.rmdir(self.directory)
@@ -173,7 +176,10 @@ def load_container(root: str, container_id: str) -> Container:
     path = os.path.join(root, container_id, "state.json")
     try:
         with open(path, encoding="utf-8") as file:
-            return Container(root, container_id, parse_json(file.read()))
+            record = parse_json(file.read())
+        if not isinstance(record, dict) or not record.keys() >= {"pid", "startTime", "cgroups"}:
+            raise ValueError("is not the record of a container")
+        return Container(root, container_id, record)
     except FileNotFoundError:
         raise ContainerError("container does not exist") from None
     except ValueError as error:
