@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-from startkit.runtime.shape import SHAPE
+from startkit.runtime.shape import SHAPE, plain
 from startkit.runtime.text import ContainerError, parse_json
 
 TYPE_CHECKING = False
@@ -82,7 +82,8 @@ def broken_rule(value: Any, shape: Any, path: str) -> str:
     if isinstance(shape, type):
         if not isinstance(value, shape) or (shape is int and isinstance(value, bool)):
             return f"{path}: must be {KINDS[shape]}"
-        return f"{path}: must not hold a NUL" if shape is str and "\0" in str(value) else ""
+        bad = shape is str and not plain(value)
+        return f"{path}: must not hold a NUL or half a character" if bad else ""
     rule = shape(value)
     return f"{path}: {rule}" if rule else ""
 

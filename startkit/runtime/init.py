@@ -141,7 +141,7 @@ def name_host(init: Init) -> None:
     libc, config = kernel.libc, init.bundle.config
     for key, call in (("hostname", libc.sethostname), ("domainname", libc.setdomainname)):
         if config.get(key):
-            name = config[key].encode()
+            name = os.fsencode(config[key])
             kernel.check(call(name, len(name)), f"set {key}", config[key])
     if init.is_new("network"):
         namespaces.raise_loopback()

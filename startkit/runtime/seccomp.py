@@ -120,7 +120,7 @@ def add_architectures(library: ctypes.CDLL, context: int, names: list[str]) -> l
     """Add architectures to the native one; return the tokens of those named."""
     tokens = []
     for index, name in enumerate(names):
-        word = name.removeprefix("SCMP_ARCH_").lower().encode()
+        word = os.fsencode(name.removeprefix("SCMP_ARCH_").lower())
         token = library.seccomp_arch_resolve_name(word)
         if token == 0 or not name.startswith("SCMP_ARCH_"):
             raise ContainerError(f"{PATH}/architectures/{index}: {name} is not known to libseccomp")
@@ -142,7 +142,7 @@ def add_rule(library: ctypes.CDLL, context: int, rule: dict[str, Any]) -> None:
     twice = len({one.index for one in found}) < len(found)
     alternatives = [[one] for one in found] if twice else [found]
     for name in rule["names"]:
-        number = library.seccomp_syscall_resolve_name(name.encode())
+        number = library.seccomp_syscall_resolve_name(os.fsencode(name))
         for each in alternatives if number != -1 else ():
             array = (Comparison * len(each))(*each)
             code = library.seccomp_rule_add_array(
@@ -167,7 +167,7 @@ def newest_calls(
     library: ctypes.CDLL, tokens: list[int], profile: dict[str, Any]
 ) -> dict[int, int]:
     """Return the highest call number that the profile names, for each architecture's token."""
-    names = {n.encode() for rule in profile.get("syscalls") or () for n in rule["names"]}
+    names = {os.fsencode(n) for rule in profile.get("syscalls") or () for n in rule["names"]}
     resolve = library.seccomp_syscall_resolve_name_arch
     return {token: max([0, *(resolve(token, name) for name in names)]) for token in tokens}
 

@@ -8,6 +8,8 @@ Source: OCI runtime-spec, config.md and config-linux.md.
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +41,23 @@ def left_out(what: str) -> Rule:
     return lambda value: f"{what} is not supported by startkit-runc" if value else ""
 
 
+def plain(value: Any) -> bool:
+    """Whether a value is text that the kernel can be given: without NUL or half a character."""
+    try:
+        return isinstance(value, str) and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # a lone surrogate, other than one that stands for a byte
+        return False
+
+
 def absolute(value: Any) -> str:
     """Refuse what is not an absolute path."""
-    fits = isinstance(value, str) and value.startswith("/") and "\0" not in value
+    fits = plain(value) and value.startswith("/")
     return "" if fits else "must be an absolute path"
 
 
 def filled(value: Any) -> str:
     """Refuse what is not text, or empty."""
-    fits = isinstance(value, str) and value != "" and "\0" not in value
+    fits = plain(value) and value != ""
     return "" if fits else "must be text, and not empty"
 
 
@@ -55,19 +65,19 @@ def argument_list(value: Any) -> str:
     """Refuse what execve(2) cannot take as arguments."""
     if not isinstance(value, list) or not value:
         return "must be an array with at least one entry"
-    fits = all(isinstance(word, str) and "\0" not in word for word in value)
+    fits = all(map(plain, value))
     return "" if fits else "must hold text without NUL"
 
 
 def variable(value: Any) -> str:
     """Refuse what is not NAME=value."""
-    fits = isinstance(value, str) and value.find("=") > 0 and "\0" not in value
+    fits = plain(value) and value.find("=") > 0
     return "" if fits else "must be NAME=value"
 
 
 def hostname(value: Any) -> str:
     """Refuse what sethostname(2) refuses."""
-    fits = isinstance(value, str) and len(value.encode()) <= 64 and "\0" not in value
+    fits = plain(value) and len(os.fsencode(value)) <= 64
     return "" if fits else "must be text of at most 64 bytes"
 
 
