@@ -15,7 +15,7 @@ from startkit import kernel
 from startkit.runtime import caps, cgroup, create, init, namespaces, process, state
 from startkit.runtime.bundle import broken_rule
 from startkit.runtime.shape import PROCESS
-from startkit.runtime.text import ContainerError, parse_json, reason
+from startkit.runtime.text import ContainerError, parse_json, reason, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ NAMESPACES = {"mnt": "mount", "net": "network", "uts": "uts", "ipc": "ipc", "pid
 class Visit:
     """One `exec` in progress: whom to become, and, once inside, what to execute."""
 
-    slave = -1
+    slave = hop = report = -1
     program = ""
     environment: dict[str, str]
 
@@ -166,16 +166,19 @@ def enter(visit: Visit) -> int:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     entries = open_namespaces(visit.container)
     down, up = os.pipe(), os.pipe()
+    visit.report = up[1]
+    visit.hop = init.build_hop(visit)
     pid = namespaces.start_init(entries, None)
     if pid == 0:
         os.close(down[1])
-        be_visitor(visit, down[0], up[1], user=any(e["type"] == "user" for e in entries))
+        be_visitor(visit, down[0], user=any(e["type"] == "user" for e in entries))
     os.close(up[1])
+    os.close(visit.hop)
     try:
         move(pid, visit)
         os.write(down[1], b"go")
         with open(up[0], "rb") as pipe:
-            words = pipe.read().decode(errors="replace")
+            words = told(pipe.read())
         if words:
             raise ContainerError(words)
     except BaseException:
@@ -226,7 +229,7 @@ def read_unified(pid: int) -> str:
         return next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
 
 
-def be_visitor(visit: Visit, down: int, up: int, *, user: bool) -> NoReturn:
+def be_visitor(visit: Visit, down: int, *, user: bool) -> NoReturn:
     """Be the process inside: wait to be moved, become the user, execute; never return."""
     try:
         if os.read(down, 2) != b"go":
@@ -246,9 +249,8 @@ def be_visitor(visit: Visit, down: int, up: int, *, user: bool) -> NoReturn:
             console.send_master(visit.console, master)
         init.forget_imports()
         init.become_user(visit)
-        init.load_filter(visit, last=True)
-        process.execute(visit.program, visit.process["args"], visit.environment)
+        process.execute(visit)
     except BaseException as error:
-        os.write(up, reason(error).encode())
+        os.write(visit.report, reason(error).encode())
     finally:
         os._exit(init.EXIT_FAILED)

@@ -13,22 +13,27 @@ import os
 import select
 
 from startkit import kernel
-from startkit.runtime.text import ContainerError, json_text
+from startkit.runtime.text import ContainerError, json_text, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
-def run_hooks(kind: str, hooks: list[dict[str, Any]], state: dict[str, Any]) -> None:
-    """Run the hooks of one kind in order. Raises ContainerError at the first that fails."""
+def run_hooks(
+    kind: str, hooks: list[dict[str, Any]], state: dict[str, Any], way: tuple[int, int] = (-1, -1)
+) -> None:
+    """Run the hooks of one kind in order. Raises ContainerError at the first that fails.
+
+    `way`: the hop, and its report, for programs that are the container's; see `trampoline.py`.
+    """
     for index, hook in enumerate(hooks):
-        problem = run_hook(hook, json_text(state).encode())
+        problem = run_hook(hook, json_text(state).encode(), way)
         if problem:
             raise ContainerError(f"error running {kind} hook #{index} {hook['path']}: {problem}")
 
 
-def run_hook(hook: dict[str, Any], state: bytes) -> str:
+def run_hook(hook: dict[str, Any], state: bytes, way: tuple[int, int]) -> str:
     """Run one hook to its end or its time limit; return what went wrong, or ""."""
     stdin, output = os.memfd_create("hook-stdin"), os.memfd_create("hook-output")
     os.write(stdin, state)
@@ -40,9 +45,9 @@ def run_hook(hook: dict[str, Any], state: bytes) -> str:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            be_hook(hook, (stdin, output, output), parent)
+            be_hook(hook, (stdin, output, output), parent, way)
         problem = wait(pid, hook.get("timeout"))
-        said = os.pread(output, 2000, 0).decode(errors="replace").strip()
+        said = told(os.pread(output, 2000, 0)).strip()
     except OSError as error:
         return error.strerror or str(error)
     finally:
@@ -51,7 +56,9 @@ def run_hook(hook: dict[str, Any], state: bytes) -> str:
     return f"{problem}, output: {said}" if problem and said else problem
 
 
-def be_hook(hook: dict[str, Any], stdio: tuple[int, ...], parent: int) -> NoReturn:
+def be_hook(
+    hook: dict[str, Any], stdio: tuple[int, ...], parent: int, way: tuple[int, int]
+) -> NoReturn:
     """Become the hook, which dies with the runtime: nobody else would know of it."""
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
@@ -60,7 +67,14 @@ def be_hook(hook: dict[str, Any], stdio: tuple[int, ...], parent: int) -> NoRetu
                 os.dup2(fd, number)
             own = hook.get("env")
             environment = os.environ if own is None else dict(w.split("=", 1) for w in own)
-            os.execve(hook["path"], hook.get("args") or [hook["path"]], environment)
+            path, arguments = hook["path"], hook.get("args") or [hook["path"]]
+            hop, report = way
+            if hop == -1:
+                os.execve(path, arguments, environment)
+            from startkit.runtime import trampoline
+
+            os.dup2(stdio[1], report)
+            trampoline.jump(hop, report, [path, *arguments], dict(environment))
     except OSError as error:
         os.write(stdio[1], str(error.strerror).encode())
     finally:

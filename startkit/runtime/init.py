@@ -16,7 +16,16 @@ import sys
 from _frozen_importlib import BuiltinImporter
 
 from startkit import kernel, steps
-from startkit.runtime import caps, cgroup, devices, mounts, namespaces, process, rootfs
+from startkit.runtime import (
+    caps,
+    cgroup,
+    devices,
+    mounts,
+    namespaces,
+    process,
+    rootfs,
+    trampoline,
+)
 from startkit.runtime.text import ContainerError, reason
 
 TYPE_CHECKING = False
@@ -45,6 +54,9 @@ class Init:
         self.slave = -1
         self.state_fd = os.open(creation.container.directory, os.O_PATH | os.O_DIRECTORY)
         self.program = ""
+        # The ways out of the interpreter, and the descriptor that they tell a failure on.
+        self.hop = self.hook_hop = -1
+        self.report = creation.up[1]
         self.environment: dict[str, str] = {}
 
     def is_new(self, kind: str) -> bool:
@@ -75,20 +87,22 @@ def wait_for_start(init: Init) -> NoReturn:
     os.close(init.state_fd)
     try:
         run_own_hooks(init, "startContainer", "created")
-        load_filter(init, last=True)
-        process.execute(init.program, init.process["args"], init.environment)
+        os.dup2(fifo, init.report)
+        process.execute(init)
     except BaseException as error:
         os.write(fifo, reason(error).encode())
     os._exit(EXIT_FAILED)
 
 
-def load_filter(init: Init | Visit, *, last: bool) -> None:
-    """Put this process under the config's seccomp profile, if there is one.
+def build_hop(init: Init | Visit) -> int:
+    """Return the way out of the interpreter.
 
-    To load it takes CAP_SYS_ADMIN, or no_new_privs, and then it is the last thing before exec.
+    A seccomp profile is loaded there, as the last thing before exec; without no_new_privs
+    loading takes CAP_SYS_ADMIN, and `become_user` does it.
     """
-    if init.filter is not None and last == bool(init.process.get("noNewPrivileges")):
-        init.filter.load()
+    last = init.filter if init.process.get("noNewPrivileges") else None
+    words = f'{process.START_ERROR}exec: "{init.process["args"][0]}": '
+    return trampoline.build(init.report, words, last)
 
 
 def detach(init: Init) -> None:
@@ -182,6 +196,8 @@ def call_hooks(init: Init) -> None:
     if init.bundle.hooks("startContainer"):
         import startkit.runtime.hooks  # noqa: F401 (while there is something to import from)
 
+        init.hook_hop = trampoline.build(init.report, "", None)
+
 
 def run_own_hooks(init: Init, kind: str, status: str) -> None:
     """Run hooks inside the container's namespaces."""
@@ -191,7 +207,8 @@ def run_own_hooks(init: Init, kind: str, status: str) -> None:
 
         container = init.creation.container
         container.record["pid"] = os.getpid()
-        hooks.run_hooks(kind, found, container.describe(status))
+        way = (init.hook_hop, init.report)
+        hooks.run_hooks(kind, found, container.describe(status), way)
 
 
 def cover_paths(init: Init) -> None:
@@ -219,6 +236,7 @@ def enter_root(init: Init) -> None:
     init.identity = process.Identity(init.process, sets, caps.bounding_set())
     for name in sets.unavailable:
         init.creation.tell({"warning": f"capability {name} is not available, it is left out"})
+    init.hop = build_hop(init)
     forget_imports()
     rootfs.enter(init.root, pivot=init.creation.pivot)
     os.close(init.root)
@@ -250,7 +268,8 @@ def become_user(init: Init | Visit) -> None:
 
         attributes.apply(own_process, init.linux)
     process.own_stdio(identity.uid, identity.gid)
-    load_filter(init, last=False)
+    if init.filter is not None and not own_process.get("noNewPrivileges"):
+        init.filter.load()
     process.become(identity, no_new_privileges=bool(own_process.get("noNewPrivileges")))
     process.enter_cwd(own_process["cwd"])
     init.program = process.find_program(own_process["args"][0], environment)

@@ -13,7 +13,7 @@ import os
 import select
 
 from startkit.runtime import signals
-from startkit.runtime.text import ContainerError
+from startkit.runtime.text import ContainerError, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def open_gate(container: state.Container) -> str:
         os.unlink(container.fifo)
     for fd in (fifo, init, lock):
         os.close(fd)
-    return said.decode(errors="replace")
+    return told(said)
 
 
 def kill(container: state.Container, number: int, *, everyone: bool) -> None:

@@ -12,12 +12,15 @@ import os
 import stat
 
 from startkit import kernel
-from startkit.runtime import caps, signals
-from startkit.runtime.text import ContainerError
+from startkit.runtime import caps, signals, trampoline
+from startkit.runtime.text import ContainerError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from startkit.runtime.enter import Visit
+    from startkit.runtime.init import Init
 
 SYS_CLOSE_RANGE, CLOSE_RANGE_CLOEXEC = 436, 4
 START_ERROR = "unable to start container process: "
@@ -149,14 +152,17 @@ def find_program(name: str, environment: dict[str, str]) -> str:
     raise ContainerError(f'{START_ERROR}exec: "{name}": executable file not found in $PATH')
 
 
-def execute(program: str, args: list[str], environment: dict[str, str]) -> None:
-    """Become the user's program. Raises ContainerError in the words that engines look for."""
+def execute(init: Init | Visit) -> None:
+    """Become the user's program, or tell on `report` why not. Raises ContainerError."""
     signals.restore_defaults()
+    words = [init.program, *init.process["args"]]
     try:
-        os.execve(program, args, environment)
+        trampoline.jump(init.hop, init.report, words, init.environment)
     except OSError as error:
-        words = (error.strerror or "").lower()
-        raise ContainerError(f'{START_ERROR}exec: "{args[0]}": {words}') from None
+        raise ContainerError(
+            f"{START_ERROR}{reason(error)} (a seccomp profile without noNewPrivileges"
+            " has to allow this call)"
+        ) from None
 
 
 def close_on_exec(first: int) -> None:

@@ -77,6 +77,14 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def told(said: bytes) -> str:
+    """Return what init told of its failure: words, or words, NUL and -errno in eight bytes."""
+    words, code = said[:-9], -int.from_bytes(said[-8:], "little", signed=True)
+    if said[-9:-8] == b"\0" and 0 < code < 4096:
+        return words.decode(errors="replace") + os.strerror(code).lower()
+    return said.decode(errors="replace")
+
+
 def say(text: str, to: int = 1) -> None:
     """Write a line to stdout (or stderr, `to=2`) at once: a fork has no exit to flush at."""
     if text:
