@@ -152,6 +152,8 @@ def clone_init(creation: Creation) -> None:
     if pid == 0:
         os.close(creation.down[1])
         os.close(creation.up[0])
+        if unified is not None:  # of the host: `..` leads anywhere from there, CVE-2024-21626
+            os.close(unified)
         init.main(creation)
     os.close(creation.down[0])
     os.close(creation.up[1])

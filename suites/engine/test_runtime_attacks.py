@@ -184,3 +184,10 @@ def test_another_user_keeps_nothing_of_roots_privileges(bundle):
     assert (found["Uid"].split(), found["Gid"].split()) == (["1000"] * 4, ["1000"] * 4)
     assert found["Groups"].strip() == ""
     assert seen.splitlines()[-1] == "refused"
+
+
+def test_init_keeps_no_directory_of_the_hosts_cgroups(bundle):
+    pid = bundle.create("sleep", "100")
+    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+
+    assert not [link for link in links if link.startswith("/sys")]
