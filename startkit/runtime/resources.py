@@ -53,6 +53,9 @@ def update(
         raise ContainerError("config.json /linux/resources/unified: this host has cgroup v1")
     else:
         settings = v1_settings(wanted)
+        path = by_controller.get("memory", "") + "/memory.memsw.limit_in_bytes"
+        if os.path.exists(path) and raises(path, (wanted.get("memory") or {}).get("swap") or 0):
+            settings.sort(key=lambda setting: not path.endswith(setting[1]))
     for controller, name, text in [*settings, *(rules or ())]:
         directory = by_controller.get(controller, unified)
         if directory is None or not os.path.exists(f"{directory}/{name}"):
@@ -67,6 +70,12 @@ def update(
                 f"config.json /linux/resources/{controller}: "
                 f"writing {text} to {name}: {error.strerror}"
             ) from None
+
+
+def raises(path: str, limit: int) -> bool:
+    """Whether a limit is above the present one: v1 keeps memory and swap at or above memory."""
+    with open(path, encoding="ascii") as file:
+        return limit == -1 or limit > int(file.read())
 
 
 def write_setting(path: str, text: str) -> None:

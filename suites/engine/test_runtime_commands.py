@@ -100,6 +100,15 @@ def test_update_takes_a_file_and_leaves_the_device_rules(either):
     assert setting(either, "devices", "devices.list") == before
 
 
+@needs_v1
+def test_update_raises_and_lowers_memory_with_its_swap(either):
+    for size in ("64M", "128M", "32M"):
+        done = either.call("update", "--memory", size, "--memory-swap", size, either.id)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    assert setting(either, "memory", "memory.memsw.limit_in_bytes") == str(32 << 20)
+
+
 def test_update_names_a_size_that_is_none(either):
     done = either.call("update", "--memory", "foo", either.id)
 
