@@ -142,6 +142,7 @@ def clone_init(creation: Creation) -> None:
     creation.down, creation.up = os.pipe(), os.pipe()
     unified = cgroup.open_unified(creation.cgroups)
     entries = creation.bundle.linux.get("namespaces") or []
+    init.import_late(creation)
     foreign = "user" in creation.bundle.namespace_types()
     binds = [mount for mount in creation.mounts if mount.bind and foreign]
     for mount in binds:

@@ -32,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from startkit.runtime.bundle import Bundle
     from startkit.runtime.create import Creation
     from startkit.runtime.enter import Visit
 
@@ -193,8 +194,6 @@ def call_hooks(init: Init) -> None:
         init.creation.tell({"hooks": True})
         init.creation.wait_for("hooked")
     run_own_hooks(init, "createContainer", "creating")
-    if init.bundle.hooks("startContainer"):
-        import startkit.runtime.hooks  # noqa: F401 (while there is something to import from)
 
         init.hook_hop = trampoline.build(init.report, "", None)
 
@@ -220,7 +219,26 @@ def cover_paths(init: Init) -> None:
         mounts.seal(init.root, mount)
 
 
-def has_attributes(init: Init | Visit) -> bool:
+def import_late(creation: Creation) -> None:
+    """In the runtime: import what only this config needs, for init cannot.
+
+    The root of a user namespace may not search the way to the host's modules, and once
+    the root has changed they would be the container's.
+    """
+    bundle = creation.bundle
+    if bundle.process.get("rlimits"):
+        import resource  # noqa: F401
+    if has_attributes(bundle):
+        import startkit.runtime.attributes
+    if bundle.config.get("hooks"):
+        import startkit.runtime.hooks
+    if bundle.process.get("terminal"):
+        import startkit.runtime.console
+    if any(mount.recursive or mount.copy_up for mount in creation.mounts):
+        import startkit.runtime.mountattr  # noqa: F401
+
+
+def has_attributes(init: Init | Visit | Bundle) -> bool:
     """Whether the config names what `attributes.py` sets."""
     own = init.process
     return bool(own.get("scheduler") or own.get("ioPriority") or init.linux.get("personality"))
@@ -228,10 +246,6 @@ def has_attributes(init: Init | Visit) -> bool:
 
 def enter_root(init: Init) -> None:
     """Read what is still needed of the host, forget how to import, and change the root."""
-    if init.process.get("rlimits"):
-        import resource  # noqa: F401 (while there is something to import from)
-    if has_attributes(init):
-        import startkit.runtime.attributes  # noqa: F401 (as well)
     sets = caps.Sets(init.process.get("capabilities") or {})
     init.identity = process.Identity(init.process, sets, caps.bounding_set())
     for name in sets.unavailable:

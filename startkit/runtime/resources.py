@@ -58,6 +58,8 @@ def update(
             settings.sort(key=lambda setting: not path.endswith(setting[1]))
     for controller, name, text in [*settings, *(rules or ())]:
         directory = by_controller.get(controller, unified)
+        if controller == "blkio" and not os.path.exists(f"{directory}/{name}"):
+            name = name.replace("blkio.weight", "blkio.bfq.weight")  # what Linux 5 calls it
         if directory is None or not os.path.exists(f"{directory}/{name}"):
             raise ContainerError(
                 f"config.json /linux/resources/{controller}: "

@@ -147,6 +147,16 @@ def test_a_host_with_the_unified_hierarchy_alone(bundle, rules, words):
     assert done.stdout.splitlines() == [*words, "0::/", "1", "2"]
 
 
+def test_a_block_weight_is_written_where_the_kernel_has_it(bundle):
+    bundle.config["linux"]["resources"]["blockIO"] = {"weight": 500}
+    pid = bundle.create("sleep", "100")
+    with open(f"/proc/{pid}/cgroup") as file:
+        inner = next(line.split(":")[2].strip() for line in file if ":blkio:" in line)
+    names = [Path(f"/sys/fs/cgroup/blkio{inner}/blkio.{word}weight") for word in ("", "bfq.")]
+
+    assert [path.read_text().strip() for path in names if path.exists()] == ["500"]
+
+
 HOSTS = {
     "v1": ("umount /sys/fs/cgroup/unified", {"pids": {"limit": 33}}, "pids/*/{}/pids.max", "33"),
     "v2": ("mount -t cgroup2 x /sys/fs/cgroup", {"unified": {"hugetlb.2MB.max": "4194304"}},

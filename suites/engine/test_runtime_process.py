@@ -246,9 +246,12 @@ def test_a_user_namespace_maps_root_and_binds_what_root_inside_cannot_reach(bund
         closed.chmod(0)
         entry = {"destination": "/bound", "source": f"{closed}/source", "options": ["rbind", "ro"]}
         bundle.config["mounts"].append({**entry, "type": "bind"})
+        # Nor, where Python stands in root's home, the way to what sets these.
+        bundle.config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "hard": 77, "soft": 77}]
+        bundle.config["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 3}
 
-        seen = bundle.shell("id -u; cat /proc/self/uid_map /bound/word").split()
-    assert seen == ["0", "0", "100000", "1000", "found"]
+        seen = bundle.shell("id -u; cat /proc/self/uid_map /bound/word; ulimit -n").split()
+    assert seen == ["0", "0", "100000", "1000", "found", "77"]
 
 
 def test_the_terminals_master_is_sent_over_the_console_socket(bundle):
