@@ -194,7 +194,7 @@ def call_hooks(init: Init) -> None:
         init.creation.tell({"hooks": True})
         init.creation.wait_for("hooked")
     run_own_hooks(init, "createContainer", "creating")
-
+    if init.bundle.hooks("startContainer"):
         init.hook_hop = trampoline.build(init.report, "", None)
 
 
