@@ -120,6 +120,10 @@ def broken_relation(config: dict[str, Any]) -> str:
     for index, name in enumerate(types):
         if name in types[:index]:
             return f"/linux/namespaces/{index}/type: {name} stands there twice"
+    limits = [entry["type"] for entry in config["process"].get("rlimits") or []]
+    for index, name in enumerate(limits):
+        if name in limits[:index]:
+            return f"/process/rlimits/{index}/type: {name} stands there twice"
     if "mount" not in types:
         return "/linux/namespaces: a mount namespace is required"
     for key, needed in (("hostname", "uts"), ("domainname", "uts")):

@@ -57,6 +57,11 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"no JSON value at character {stop.value}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except SystemError:  # the scanner looks for json.decoder's error, which nobody has imported
+        import json
+
+        json.loads(text)
+        raise
     if end != len(text):
         raise ValueError(f"something follows the JSON value at character {end}")
     return value

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 
 import pytest
 
-from startkit.observe.view import NoEvidence
+from startkit.observe.trials.view import other_namespaces, ran, told
 
 clause = pytest.mark.clause
-
-
-def other_namespaces(seen, process):
-    """Return the kinds of namespace in which a process differs from us."""
-    own = seen.seen.host.namespaces
-    return sorted(kind for kind, name in process.namespaces.items() if own.get(kind, name) != name)
-
-
-def told(seen, hook):
-    """Return the state that a hook was told. Raises NoEvidence."""
-    try:
-        return json.loads(seen.wrote(f"{hook}.state"))
-    except ValueError:
-        raise NoEvidence(f"{hook}: it was told no JSON") from None
-
-
-def ran(seen):
-    """Return the hooks in the order in which they ran."""
-    return seen.wrote("order").split()
 
 
 @clause("runtime.state.unknown")

@@ -64,7 +64,7 @@ def trim_trial(trial):
         files = glimpse.get("cgroup_files", {})
         glimpse["cgroup_files"] = {k: v for k, v in files.items() if len(v) < 200}
         if init := glimpse.get("init"):
-            init["status"] = kept(init["status"], ("NSpid",))
+            init["status"] = kept(init["status"], ("NSpid", "Uid"))
             init["limits"] = kept(init["limits"], ("Max open files",))
     trial["config"] = {
         "process": kept(trial["config"]["process"], ("args",)),

@@ -11,6 +11,7 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import time
 import tomllib
@@ -33,7 +34,7 @@ CALLS = ("create", "created=state", "start", "ready", "running=state", "kill=kil
          "stopped=state", "delete")  # fmt: skip
 APPLETS = (
     *("sh", "cat", "echo", "grep", "head", "hostname", "id", "ls", "mkdir", "mknod", "pwd"),
-    *("readlink", "sleep", "stat", "tr", "true", "umask", "uname", "wc"),
+    *("readlink", "sleep", "stat", "stty", "tr", "true", "tty", "umask", "uname", "wc"),
 )
 PARENT = "startkit-suite"  # cgroup
 
@@ -43,13 +44,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     name: str
     says: str
-    calls: tuple[str, ...] = CALLS  # [LABEL=]COMMAND [WORDS]; `ready` and `end` wait
+    calls: tuple[str, ...] = CALLS  # [LABEL=]COMMAND [WORDS]; `ready` and `end` wait, `edit` edits
     asks: dict[str, str] = {}  # name -> shell command whose output is told
     last: str = "echo == ready; exec sleep 1000"
     program: list[str] | None = None  # instead of the shell that asks
     hooks: list[str] = []
     fails: str = ""  # the hook that does
     config: dict[str, Any] = {}  # a merge patch for bundle.json
+    text: str = ""  # config.json, where it is no such document
 
 
 def load_bundles(golden: Path) -> dict[str, Recipe]:
@@ -103,6 +105,7 @@ class Attempt:
         self.output = root / "output"
         self.config = self.filled(merge(base, recipe.config))
         self.pid = 0
+        self.terminal = -1  # our end of the container's
         self.calls: dict[str, Ran] = {}
         self.glimpses: dict[str, Glimpse] = {}
 
@@ -122,7 +125,9 @@ class Attempt:
         """Return a hook that writes down that it ran, what it was told, and where it was."""
         place = "/hooks" if kind == "startContainer" else self.hooks
         status = int(kind == self.recipe.fails)
-        script = (
+        # long enough for who does not wait for it
+        late = "sleep 0.2; " if kind == "startContainer" else ""
+        script = late + (
             f"echo {kind} >> {place}/order; cat > {place}/{kind}.state; "
             f"readlink /proc/self/ns/uts > {place}/{kind}.uts; exit {status}"
         )
@@ -150,7 +155,7 @@ class Attempt:
             calls=self.calls,
             glimpses=self.glimpses,
             output=self.said(),
-            files={path.name: path.read_text() for path in sorted(self.hooks.glob("*"))},
+            files=self.files(),
             leftovers=left,
             broken=broken,
         )
@@ -166,8 +171,23 @@ class Attempt:
         shutil.copy(busybox, binaries / "busybox")
         for applet in APPLETS:
             (binaries / applet).symlink_to("busybox")
+        for name in ("dev", "proc", "sys"):  # in a user namespace nobody there may make them
+            (self.bundle / "rootfs" / name).mkdir()
+        self.root.chmod(0o755)  # for a user namespace's root
         (self.bundle / "file").write_text("of the bundle\n")
-        (self.bundle / "config.json").write_text(json.dumps(self.config))
+        self.write_config(self.config)
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write config.json, or the recipe's text for it."""
+        (self.bundle / "config.json").write_text(self.recipe.text or json.dumps(config))
+
+    def files(self) -> dict[str, str]:
+        """Return what hooks wrote, the pid file, and in `kept` what is in the bundle afterwards."""
+        found = {path.name: path.read_text() for path in sorted(self.hooks.glob("*"))}
+        pid = self.root / "pid"
+        found["pid"] = pid.read_text() if pid.exists() else ""
+        found["kept"] = " ".join(sorted(path.name for path in self.bundle.glob("*")))
+        return found
 
     def step(self, step: str) -> None:
         """Do one step of the recipe."""
@@ -177,6 +197,9 @@ class Attempt:
             self.until_said("== ready")
         elif step == "end":
             self.until_ended()
+        elif step == "edit":
+            late = {"process": {"args": ["/bin/sh", "-c", "echo == late; exec sleep 1000"]}}
+            self.write_config(merge(self.config, late))
         else:
             self.call(label or command, command, words)
 
@@ -190,17 +213,24 @@ class Attempt:
         named = rest and rest[0] == "NOBODY"
         argv += [*flags, "nobody" if named else self.id, *rest[bool(named) :]]
         own = self.output if command == "create" else self.root / "own"
-        with own.open("ab+") as out, (self.root / "errors").open("wb+") as errors:
+        with contextlib.ExitStack() as stack:
+            out = stack.enter_context(own.open("ab+"))
+            errors = stack.enter_context((self.root / "errors").open("wb+"))
+            console = self.listen(stack) if command == "create" else None
+            if console:
+                argv[4:4] = ["--console-socket", console.getsockname()]
             done = subprocess.run(
                 [*self.runtime.around, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
                 timeout=CALL_S, check=False,
             )  # fmt: skip
+            if console and not done.returncode:
+                self.take_terminal(console)
         text = "" if command == "create" else own.read_text(errors="replace")
         if command != "create":
             own.unlink()
         said = text + (self.root / "errors").read_text(errors="replace")
         self.calls[label] = Ran(argv=argv[3:], status=done.returncode, said=said)
-        if command == "create" and not done.returncode and not self.pid:
+        if command == "create" and not done.returncode:
             self.pid = int((self.root / "pid").read_text())
         if command == "state":
             self.glimpses[label] = self.glimpse(text)
@@ -221,8 +251,30 @@ class Attempt:
             output=self.said(),
         )
 
+    def listen(self, stack: contextlib.ExitStack) -> socket.socket | None:
+        """Return a socket for a terminal's other end to come through, where the config has one."""
+        if not self.config["process"].get("terminal"):
+            return None
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(self.root / "console"))
+        listening.listen()
+        listening.settimeout(READY_S)
+        return listening
+
+    def take_terminal(self, listening: socket.socket) -> None:
+        """Receive the terminal's other end, as a runtime sends it over a console socket."""
+        with listening.accept()[0] as connection:
+            _, (self.terminal, *_), _, _ = socket.recv_fds(connection, 64, 1)
+
     def said(self) -> str:
         """Return what the program has said so far."""
+        while self.terminal >= 0 and select.select([self.terminal], [], [], 0)[0]:
+            try:
+                data = os.read(self.terminal, 4096)
+            except OSError:  # EIO: nobody has the terminal open any more
+                break
+            with self.output.open("ab") as file:
+                file.write(data.replace(b"\r", b""))
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def until_said(self, text: str) -> None:
@@ -275,6 +327,9 @@ class Attempt:
         if self.pid and not self.ended(0):
             os.kill(self.pid, 9)
             self.ended(READY_S)
+        if self.terminal >= 0:
+            os.close(self.terminal)
+            self.terminal = -1
         for directory in (*cgroups.find(self.id).values(), *parents()):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)

@@ -5,6 +5,7 @@ Rule: as in `view`: it finds and never judges, and says why where nothing was se
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from startkit.observe.procfs import parse_mount
@@ -98,3 +99,25 @@ class TrialView:
         """Return a file that a hook wrote, "" where it never did."""
         self.call("create")
         return self.scene.files.get(name, "")
+
+
+def other_namespaces(seen: TrialView, process: Process) -> list[str]:
+    """Return the kinds of namespace in which a process differs from us."""
+    own = seen.seen.host.namespaces
+    return sorted(kind for kind, name in process.namespaces.items() if own.get(kind, name) != name)
+
+
+def told(seen: TrialView, hook: str) -> dict[str, Any]:
+    """Return the state that a hook was told. Raises NoEvidence."""
+    try:
+        state = json.loads(seen.wrote(f"{hook}.state"))
+    except ValueError:
+        state = None
+    if not isinstance(state, dict):
+        raise NoEvidence(f"{hook}: it was told no JSON")
+    return state
+
+
+def ran(seen: TrialView) -> list[str]:
+    """Return the hooks in the order in which they ran."""
+    return seen.wrote("order").split()
