@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
@@ -23,7 +23,7 @@ from startkit.containerd.proto import api_grpc, api_pb2
 from startkit.daemon.errors import ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from startkit.daemon.start import Start
@@ -130,16 +130,16 @@ class Containerd:
             runtimeArgs=arguments,
         )
         try:
-            connection = await self.connected()
-            try:
-                reply = await self.stub.CreateContainer(request)
-            except (StreamTerminatedError, OSError):  # it has died, and is being started again
-                await self.connected(after=connection)
-                return await self.create_again(request)
+            pid = await self.twice(self.first_create, self.create_again, request)
         except GRPCError as error:
             raise RuntimeFailure(error.message or error.status.name) from None
         except (StreamTerminatedError, OSError) as error:
             raise RuntimeFailure(f"containerd went away: {error!r}") from None
+        return int(pid)
+
+    async def first_create(self, request: api_pb2.CreateContainerRequest) -> int:
+        """Ask for a container; return init's pid."""
+        reply = await self.stub.CreateContainer(request)
         return int(reply.container.processes[0].systemPid)
 
     async def create_again(self, request: api_pb2.CreateContainerRequest) -> int:
@@ -150,8 +150,7 @@ class Containerd:
         pid = 0
         while not pid:
             try:
-                reply = await self.stub.CreateContainer(request)
-                pid = reply.container.processes[0].systemPid
+                pid = await self.first_create(request)
             except GRPCError as error:
                 if error.status is not Status.ALREADY_EXISTS:
                     raise
@@ -159,7 +158,21 @@ class Containerd:
                 found = await self.stub.State(api_pb2.StateRequest())
                 pids = {c.id: c.processes[0].systemPid for c in found.containers}
                 pid = pids.get(request.id, 0)
-        return int(pid)
+        return pid
+
+    async def twice(
+        self,
+        call: Callable[[Any], Awaitable[Any]],
+        again: Callable[[Any], Awaitable[Any]],
+        request: object,
+    ) -> Any:
+        """Make a call; where containerd has died, make the second once it is back."""
+        connection = await self.connected()
+        try:
+            return await call(request)
+        except (StreamTerminatedError, OSError):
+            await self.connected(after=connection)
+            return await again(request)
 
     async def connected(self, after: int = 0) -> int:
         """Wait for a stream of events later than `after`; return its number, from 1.
@@ -189,15 +202,10 @@ class Containerd:
         )
         await self.ask(self.stub.UpdateProcess, request)
 
-    async def ask(self, call: Callable[..., object], request: object) -> None:
+    async def ask(self, call: Callable[[Any], Awaitable[Any]], request: object) -> None:
         """Make a call about a container that may end at any moment. Raises ServerError."""
         try:
-            connection = await self.connected()
-            try:
-                await call(request)  # type: ignore[misc]
-            except (StreamTerminatedError, OSError):  # as in `create`
-                await self.connected(after=connection)
-                await call(request)  # type: ignore[misc]
+            await self.twice(call, call, request)
         except GRPCError as error:
             if error.status is not Status.NOT_FOUND:
                 raise ServerError(error.message or error.status.name) from None

@@ -90,7 +90,7 @@ def wanted(clauses: dict[str, Clause]) -> dict[str, str]:
 
 
 def make(name: str, mutant: Mutant, place: Path) -> None:
-    """Write the tree of a wrong engine into `place`: hard links but for what is changed.
+    """Write the tree of a wrong engine into `place`: a copy with its changes.
 
     Raises MutantError.
     """
@@ -98,7 +98,7 @@ def make(name: str, mutant: Mutant, place: Path) -> None:
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, place / part, copy_function=shutil.copy, ignore=skip)
+            shutil.copytree(source, place / part, ignore=skip)
         else:
             shutil.copy(source, place / part)
     for change in mutant.changes:

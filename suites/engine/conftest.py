@@ -14,14 +14,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
 from startkit import image, kernel
 from startkit.client import Client
 from startkit.targets import process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 APPLETS = "cat chmod dd echo env grep head hostname id ip kill ls mkdir mknod mount ps pwd readlink sed sh sleep sort stat test touch true tty umount uname wc".split()  # noqa: E501, SIM905
 CAPABILITIES = [f"CAP_{name}" for name in (
@@ -35,14 +38,25 @@ CLIENTS = sorted(
 CGROUP_PARENT = f"startkit-tests-{os.getpid()}"  # each worker of xdist has its own
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _sweep():
-    """Remove the cgroups of test runs that were killed."""
-    for left in sorted(Path("/sys/fs/cgroup").rglob("startkit-tests-*"), reverse=True):
-        if not Path("/proc", left.name.rpartition("-")[2]).exists():
-            for directory in sorted([left, *left.rglob("*/")], reverse=True):
+def remove_cgroups(*, of: int | None = None) -> None:
+    """Remove the cgroups of one test process, by its pid, or of all that were killed.
+
+    Wherever they stand: a relative `cgroupsPath` begins at our own cgroup.
+    """
+    for top in Path("/sys/fs/cgroup").rglob("startkit-tests-*"):
+        pid = top.name.rpartition("-")[2]
+        if pid == str(of) if of else not Path("/proc", pid).exists():
+            for directory in sorted([top, *top.rglob("*/")], reverse=True):
                 with contextlib.suppress(OSError):
                     directory.rmdir()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sweep():
+    """Remove the cgroups of test runs that were killed, and at the end our own."""
+    remove_cgroups()
+    yield
+    remove_cgroups(of=os.getpid())
 
 
 @pytest.fixture
@@ -165,6 +179,22 @@ class RuntimeBundle:
         """Wait for the end of the last created init and return its wait status."""
         return os.waitpid(self.pids.pop(), 0)[1]
 
+    @contextlib.contextmanager
+    def user_namespace(self) -> Iterator[Path]:
+        """Map root to another user, who can reach the rootfs; give the directory that it is in.
+
+        pytest's own directories are for root alone, and a later pytest makes them so again.
+        """
+        linux = self.config["linux"]
+        linux["namespaces"].append({"type": "user"})
+        for key in ("uidMappings", "gidMappings"):
+            linux[key] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+        with TemporaryDirectory(prefix="startkit-userns-") as place:
+            os.chmod(place, 0o755)
+            shutil.copytree(self.rootfs, f"{place}/rootfs", symlinks=True)
+            self.config["root"]["path"] = f"{place}/rootfs"
+            yield Path(place)
+
     def close(self) -> None:
         """End and remove whatever the test has left."""
         self.call("delete", "--force", self.id)
@@ -181,9 +211,6 @@ def bundle(tmp_path, busybox_rootfs, runtime_root):
     yield made
     made.close()
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 0)
-    for hierarchy in Path("/sys/fs/cgroup").iterdir():
-        with contextlib.suppress(OSError):
-            os.rmdir(hierarchy / CGROUP_PARENT)
 
 
 class Engine:

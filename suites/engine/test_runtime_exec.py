@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -196,15 +195,7 @@ def test_a_container_that_is_not_there_or_over_takes_nobody_in(either):
 
 
 def test_a_user_namespace_is_entered_as_its_root(bundle):
-    linux = bundle.config["linux"]
-    linux["namespaces"].append({"type": "user"})
-    for key in ("uidMappings", "gidMappings"):
-        linux[key] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
-    # pytest's own directories are for root alone, and a later pytest makes them so again
-    with tempfile.TemporaryDirectory(prefix="startkit-userns-") as place:
-        os.chmod(place, 0o755)
-        shutil.copytree(bundle.path / "rootfs", f"{place}/rootfs", symlinks=True)
-        bundle.config["root"]["path"] = f"{place}/rootfs"
+    with bundle.user_namespace():
         running(bundle)
         seen = enter(bundle, "ID", "sh", "-c", "id -u; cat /proc/self/uid_map").split()
         bundle.call("delete", "--force", bundle.id)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 
 import pytest
@@ -228,16 +226,8 @@ def test_a_namespace_of_another_type_is_refused(bundle):
 
 
 def test_a_user_namespace_maps_root_and_binds_what_root_inside_cannot_reach(bundle):
-    linux = bundle.config["linux"]
-    linux["namespaces"].append({"type": "user"})
-    for key in ("uidMappings", "gidMappings"):
-        linux[key] = [{"containerID": 0, "hostID": 100000, "size": 1000}]
-    # pytest's own directories are for root alone, and a later pytest makes them so again
-    with tempfile.TemporaryDirectory(prefix="startkit-userns-") as place:
-        os.chmod(place, 0o755)
-        shutil.copytree(bundle.path / "rootfs", f"{place}/rootfs", symlinks=True)
-        bundle.config["root"]["path"] = f"{place}/rootfs"
-        os.mkdir(f"{place}/rootfs/bound")
+    with bundle.user_namespace() as place:
+        (place / "rootfs/bound").mkdir()
 
         # The way to this source is root's alone, and root inside is not that root.
         closed = bundle.path / "closed"

@@ -36,7 +36,6 @@ APPLETS = (
     *("sh", "cat", "echo", "grep", "head", "hostname", "id", "ls", "mkdir", "mknod", "pwd"),
     *("readlink", "sleep", "stat", "stty", "tr", "true", "tty", "umask", "uname", "wc"),
 )
-PARENT = "startkit-suite"  # cgroup
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -330,11 +329,6 @@ class Attempt:
         if self.terminal >= 0:
             os.close(self.terminal)
             self.terminal = -1
-        for directory in (*cgroups.find(self.id).values(), *parents()):
+        for directory in cgroups.find(self.id).values():
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
-
-
-def parents() -> list[str]:
-    """Return the cgroups that a trial's stand in."""
-    return [os.path.join(top, PARENT) for top in cgroups.hierarchies().values()]
