@@ -43,7 +43,7 @@ def evidence(tmp_path, **scenes):
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("--target=nobody", "Exit: no target 'nobody': unix:///PATH, or one of dockerd, startkit"),
+        ("--target=nobody", "Exit: no target 'nobody': unix:///PATH, or one of docker, startkit"),
         ("--evidence=/nowhere", "No such file or directory"),
     ],
     ids=["target", "evidence"],

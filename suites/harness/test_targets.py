@@ -34,11 +34,11 @@ def engine(code, **more):
 
 def test_a_path_is_a_socket_and_a_word_is_a_recipe():
     assert isinstance(find_target("unix:///run/x.sock"), Socket)
-    assert find_target("dockerd").name == "dockerd"
+    assert find_target("docker").name == "docker"
 
 
 def test_an_unknown_word_is_answered_with_the_known_ones():
-    with pytest.raises(TargetError, match="dockerd, startkit"):
+    with pytest.raises(TargetError, match="docker, startkit"):
         find_target("nobody")
 
 
