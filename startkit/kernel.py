@@ -36,7 +36,11 @@ RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 1, 2, 4
 RESOLVE_BENEATH, RESOLVE_IN_ROOT = 8, 16
 
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 428, 429, 430, 431, 432
 SYS_OPENAT2 = 437
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+OPEN_TREE_CLONE, MOVE_MOUNT_BOTH_EMPTY = 1, 0x44  # the second: both paths may be empty
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
 
 
 def check(result: int, call: str, path: str = "") -> int:
@@ -67,6 +71,38 @@ def mount(
         encode(source), encode(target), encode(fstype), ctypes.c_ulong(flags), encode(data)
     )
     check(result, "mount", os.fspath(target))
+
+
+def open_tree(source: str | int, *, recursive: bool = False) -> int:
+    """Copy a mount from `source` on, a path or a descriptor: a mount that is nowhere yet."""
+    start, path = (source, "") if isinstance(source, int) else (AT_FDCWD, source)
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    return check(libc.syscall(SYS_OPEN_TREE, start, encode(path), flags), "open_tree", path)
+
+
+def new_mount(fstype: str, words: list[str], attributes: int) -> int:
+    """Make a file system and a mount of it that is nowhere yet; `words` as `key` or `key=value`.
+
+    Source: fsopen(2), fsconfig(2), fsmount(2); `attributes` are MOUNT_ATTR_* bits.
+    """
+    context = check(libc.syscall(SYS_FSOPEN, encode(fstype), 1), "fsopen", fstype)
+    try:
+        for word in words:
+            key, equals, value = word.partition("=")
+            kind = FSCONFIG_SET_STRING if equals else FSCONFIG_SET_FLAG
+            text = encode(value) if equals else None
+            result = libc.syscall(SYS_FSCONFIG, context, kind, encode(key), text, 0)
+            check(result, "fsconfig", word)
+        check(libc.syscall(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0), "fsconfig")
+        return check(libc.syscall(SYS_FSMOUNT, context, 1, attributes), "fsmount")
+    finally:
+        os.close(context)
+
+
+def move_mount(tree: int, target: int) -> None:
+    """Mount `tree` on what `target` has open; from then on `tree` means the mount there."""
+    result = libc.syscall(SYS_MOVE_MOUNT, tree, b"", target, b"", MOVE_MOUNT_BOTH_EMPTY)
+    check(result, "move_mount")
 
 
 def umount(target: str | os.PathLike[str], flags: int = UMOUNT_NOFOLLOW) -> None:

@@ -254,42 +254,33 @@ def remove_tree(directory: str) -> None:
 def mount_inside(root: int, mount: Mount, cgroups: Cgroups, *, own_namespace: bool) -> None:
     """Show the container its cgroups: v2 as one file system, v1 as a tmpfs of hierarchies."""
     if cgroups.pure_v2:
-        fd = paths.make_inside(root, mount.target, directory=True)
-        kernel.mount("cgroup", paths.proc_path(fd), "cgroup2", mount.flags)
-        os.close(fd)
+        mount.tree = mounts.new_tree("cgroup2", "cgroup", mount.flags, [])
+        mounts.put(root, mount.tree, mount.target)
         return
-    fd = paths.make_inside(root, mount.target, directory=True)
     writable = mount.flags & ~kernel.MS_RDONLY
-    kernel.mount("tmpfs", paths.proc_path(fd), "tmpfs", writable, "mode=755")
-    os.close(fd)
+    mount.tree = mounts.new_tree("tmpfs", "tmpfs", writable, ["mode=755"])
+    mounts.put(root, mount.tree, mount.target)
     for name, directory in cgroups.directories.items():
         if name != UNIFIED:
             label = os.path.basename(cgroups.mountpoints[name])
-            source = name if own_namespace else directory
-            mount_v1(root, f"{mount.target}/{label}", source, mount.flags)
-            link_parts(root, mount.target, name, label)
+            show_v1(mount, label, name if own_namespace else directory)
+            for part in name.split(","):  # cpu -> cpu,cpuacct
+                if part != label and "=" not in part:
+                    os.symlink(label, part, dir_fd=mount.tree)
     if mount.flags & kernel.MS_RDONLY:
-        mounts.remount(root, mount.target, mount.flags)
+        mounts.remount(mount.tree, mount.flags)
 
 
-def mount_v1(root: int, target: str, source: str, flags: int) -> None:
+def show_v1(mount: Mount, label: str, source: str) -> None:
     """Show one v1 hierarchy: bind the container's directory, or mount its controllers anew.
 
     The second only in a cgroup namespace: there a new mount starts at the container's own.
     """
-    fd = paths.make_inside(root, target, directory=True)
     if source.startswith("/"):
-        kernel.mount(source, paths.proc_path(fd), None, kernel.MS_BIND | kernel.MS_REC)
-        mounts.remount(root, target, flags)
+        tree = kernel.open_tree(source, recursive=True)
     else:
-        kernel.mount("cgroup", paths.proc_path(fd), "cgroup", flags, source)
-    os.close(fd)
-
-
-def link_parts(root: int, target: str, name: str, label: str) -> None:
-    """Link each controller of a shared hierarchy to it: cpu -> cpu,cpuacct."""
-    fd = paths.open_inside(root, target)
-    for part in name.split(","):
-        if part != label and "=" not in part:
-            os.symlink(label, part, dir_fd=fd)
-    os.close(fd)
+        tree = mounts.new_tree("cgroup", "cgroup", mount.flags, source.split(","))
+    mounts.put(mount.tree, tree, label)
+    if source.startswith("/"):
+        mounts.remount(tree, mount.flags)
+    os.close(tree)

@@ -63,13 +63,6 @@ def set_size(master: int, height: int, width: int) -> None:
     kernel.check(kernel.libc.ioctl(master, TIOCSWINSZ, size), "ioctl", "TIOCSWINSZ")
 
 
-def bind_console(root: int, slave: int) -> None:
-    """Bind the slave on /dev/console."""
-    fd = paths.make_inside(root, "/dev/console", directory=False)
-    kernel.mount(paths.proc_path(slave), paths.proc_path(fd), None, kernel.MS_BIND)
-    os.close(fd)
-
-
 def send_master(connection: Any, master: int) -> None:
     """Send the master over the console socket, with its name as data, and close both."""
     import _socket

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from startkit import steps
+from startkit import kernel, steps
 from startkit.runtime import bundle, cgroup, init, mounts, namespaces, state
 from startkit.runtime.text import ContainerError, json_text, parse_json, reason
 
@@ -147,6 +147,8 @@ def clone_init(creation: Creation) -> None:
     binds = [mount for mount in creation.mounts if mount.bind and foreign]
     for mount in binds:
         mounts.open_source(mount, creation.bundle.path)
+    # Init is born unreachable, for it may be born among a container's processes.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     pid = namespaces.start_init(entries, unified)
     for mount in binds if pid else ():
         os.close(mount.tree)

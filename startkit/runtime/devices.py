@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import stat
 
-from startkit import kernel
-from startkit.runtime import paths
+from startkit.runtime import mounts, paths
 from startkit.runtime.text import ContainerError
 
 TYPE_CHECKING = False
@@ -41,7 +40,7 @@ def make_devices(root: int, wanted: list[dict[str, Any]], *, bound: bool) -> Non
         named.setdefault(f"/dev/{name}", entry)
     for path, entry in named.items():
         if bound:
-            bind_device(root, path)
+            mounts.bind_file(root, path, path)
         else:
             make_device(root, path, entry)
     make_links(root)
@@ -63,13 +62,6 @@ def make_device(root: int, path: str, entry: dict[str, Any]) -> None:
             raise ContainerError(f"device {path}: something else stands there") from None
     finally:
         os.close(parent)
-
-
-def bind_device(root: int, path: str) -> None:
-    """Bind the host's node of the same name."""
-    fd = paths.make_inside(root, path, directory=False)
-    kernel.mount(path, paths.proc_path(fd), None, kernel.MS_BIND)
-    os.close(fd)
 
 
 def make_links(root: int) -> None:

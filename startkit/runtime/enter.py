@@ -238,9 +238,7 @@ def be_visitor(visit: Visit, down: int, *, user: bool) -> NoReturn:
         process.close_on_exec(3 + visit.preserve_fds)
         init.join_keyring(visit.container.id)
         if user:
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-            kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+            init.become_root()
         if visit.console is not None:
             from startkit.runtime import console
 

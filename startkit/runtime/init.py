@@ -11,6 +11,7 @@ Source: OCI runtime.md Lifecycle, config.md; namespaces(7).
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from _frozen_importlib import BuiltinImporter
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
 KEYCTL_JOIN_SESSION_KEYRING = 1
-EXIT_FAILED = 1
+EXIT_FAILED, ENOSYS = 1, 38
 
 
 class Init:
@@ -107,8 +108,7 @@ def build_hop(init: Init | Visit) -> int:
 
 
 def detach(init: Init) -> None:
-    """Become unreachable: non-dumpable, a session of our own, no descriptor that survives exec."""
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    """Become unreachable: a session of our own, no descriptor that survives exec."""
     os.setsid()
     process.close_on_exec(3 + init.creation.preserve_fds)
     os.umask(0)
@@ -117,9 +117,19 @@ def detach(init: Init) -> None:
 
 
 def join_keyring(container_id: str) -> None:
-    """Leave the caller's session keyring for the container's; some kernels have none."""
+    """Leave the caller's session keyring for one of our own; a kernel without any has no call."""
     name = f"_ses.{container_id}".encode()
-    kernel.libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name)
+    if kernel.libc.syscall(SYS_KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, name) == -1:
+        code = ctypes.get_errno()
+        if code != ENOSYS:
+            raise ContainerError(f"unable to join session keyring: {os.strerror(code).lower()}")
+
+
+def become_root() -> None:
+    """Become root of the user namespace; that must not make us dumpable, see `process.become`."""
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
 def join_cgroups(init: Init) -> None:
@@ -127,8 +137,7 @@ def join_cgroups(init: Init) -> None:
     cgroup.join(init.creation.cgroups, unified=False)
     if init.is_new("user"):
         init.creation.wait_for("mapped")
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        become_root()
     if init.is_new("cgroup"):
         kernel.unshare(kernel.CLONE_NEWCGROUP)
     if init.is_new("time"):
@@ -184,7 +193,7 @@ def fill_dev(init: Init) -> None:
         from startkit.runtime import console
 
         master, init.slave = console.open_pty(init.root, init.process.get("consoleSize"))
-        console.bind_console(init.root, init.slave)
+        mounts.bind_file(init.root, init.slave, "/dev/console")
         console.send_master(init.creation.console, master)
 
 
@@ -213,10 +222,10 @@ def run_own_hooks(init: Init, kind: str, status: str) -> None:
 def cover_paths(init: Init) -> None:
     """Make /proc and /sys safe: masked and read-only paths; seal what was left writable."""
     rootfs.make_cwd(init.root, init.process["cwd"])
-    rootfs.make_read_only(init.root, init.linux.get("readonlyPaths") or [])
-    rootfs.mask(init.root, init.linux.get("maskedPaths") or [])
+    rootfs.make_read_only(init.root, init.mounts, init.linux.get("readonlyPaths") or [])
+    rootfs.mask(init.root, init.mounts, init.linux.get("maskedPaths") or [])
     for mount in init.mounts:
-        mounts.seal(init.root, mount)
+        mounts.seal(mount)
 
 
 def import_late(creation: Creation) -> None:

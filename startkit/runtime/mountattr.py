@@ -16,7 +16,6 @@ from startkit import kernel
 from startkit.runtime.text import ContainerError
 
 SYS_MOUNT_SETATTR = 442
-AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
 ATIME = 0x70  # a field of its own: to set it is to clear it first
 ENOSYS = 38
 BITS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 0x10, "strictatime": 0x20,
@@ -39,7 +38,7 @@ def set_recursively(fd: int, options: list[str]) -> None:
         elif not bit & ATIME:
             on, off = on & ~bit, off | bit
     attributes = ctypes.create_string_buffer(struct.pack("=4Q", on, off, 0, 0), 32)
-    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    flags = kernel.AT_EMPTY_PATH | kernel.AT_RECURSIVE
     libc = kernel.libc
     result = libc.syscall(SYS_MOUNT_SETATTR, fd, b"", flags, attributes, ctypes.c_size_t(32))
     if result == -1 and ctypes.get_errno() == ENOSYS:

@@ -1,9 +1,10 @@
 """The mounts of config.json, one after the other, into the rootfs.
 
-Rule: a mount's target is a descriptor from `paths.py`; after a mount the target is opened
-again, for the old descriptor still means what lies below.
+Rule: a mount is made before it has a place and is then put on a descriptor from `paths.py`.
+Its own descriptor, `Mount.tree`, is what all changes go to: no target is ever resolved
+twice, so nobody who renames directories meanwhile can lead a change elsewhere.
 
-Source: OCI config.md Mounts, mount(2), mount_namespaces(7).
+Source: OCI config.md Mounts, mount(2), fsmount(2), move_mount(2), mount_namespaces(7).
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ PROPAGATION = {
     )
     for name in (prefix + word,)
 }
-SYS_OPEN_TREE, SYS_MOVE_MOUNT = 428, 429
-AT_FDCWD, AT_RECURSIVE, OPEN_TREE_CLONE = -100, 0x8000, 1
-MOVE_FDS = 0x44  # MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+# What belongs to a file system and not to a mount of it goes to the kernel as a word.
+WORDS = {kernel.MS_RDONLY: "ro", kernel.MS_SYNCHRONOUS: "sync", kernel.MS_DIRSYNC: "dirsync",
+         kernel.MS_MANDLOCK: "mand", kernel.MS_LAZYTIME: "lazytime"}  # fmt: skip
+KERNELS_OWN = ("proc", "sysfs", "cgroup", "cgroup2")
 LEFT_OUT = {"idmap", "ridmap"}
 # rro, rnosuid and so on: for the mount and all below it, see `mountattr.py`.
 RECURSIVE = {
@@ -96,15 +98,14 @@ class Mount:
         self.recursive = [name[1:] for name in options if name in RECURSIVE]
         self.copy_up = "tmpcopyup" in options
         own = [name for name in options if name not in RECURSIVE and name != "tmpcopyup"]
-        self.flags, self.propagation, data = parse_options(own)
-        self.data = ",".join(data)
+        self.flags, self.propagation, self.data = parse_options(own)
         self.bind = bool(self.flags & kernel.MS_BIND) or entry.get("type") == "bind"
         self.fstype: str = "bind" if self.bind else entry.get("type") or ""
-        self.tree = -1  # a bind's source, when the runtime had to open it: see `open_source`
+        self.tree = -1  # the mount itself, once there is one
         if self.bind:
             self.flags |= kernel.MS_BIND
-        if self.bind and data:
-            raise ContainerError(f"mount {self.target}: unknown option {data[0]} of a bind")
+        if self.bind and self.data:
+            raise ContainerError(f"mount {self.target}: unknown option {self.data[0]} of a bind")
         if self.copy_up and self.fstype != "tmpfs":
             raise ContainerError(f"mount {self.target}: tmpcopyup needs the type tmpfs")
         if not self.bind and not self.fstype:
@@ -131,16 +132,23 @@ def mount_entry(root: int, mount: Mount, bundle_path: str) -> None:
     """Carry out one mount. A read-only tmpfs stays writable until `seal`. Raises ContainerError."""
     try:
         if mount.bind:
-            bind(root, mount, os.path.join(bundle_path, mount.source))
+            bind(root, mount, bundle_path)
         else:
             mount_new(root, mount)
         for change in mount.propagation:
-            reopen_and_mount(root, mount.target, change)
+            kernel.mount(None, paths.proc_path(mount.tree), None, change)
         if mount.recursive:
-            set_recursively(root, mount)
+            from startkit.runtime import mountattr
+
+            mountattr.set_recursively(mount.tree, mount.recursive)
     except OSError as error:
-        where = f"{mount.source} to {mount.target} ({mount.fstype})"
-        raise ContainerError(f"error mounting {where}: {reason(error)}") from None
+        raise failed(mount, error) from None
+
+
+def failed(mount: Mount, error: OSError) -> ContainerError:
+    """Return the words for a mount that the kernel refuses."""
+    where = f"{mount.source} to {mount.target} ({mount.fstype})"
+    return ContainerError(f"error mounting {where}: {reason(error)}")
 
 
 def target_fd(root: int, target: str, *, directory: bool) -> int:
@@ -153,32 +161,45 @@ def target_fd(root: int, target: str, *, directory: bool) -> int:
     return fd
 
 
+def put(root: int, tree: int, target: str, *, directory: bool = True) -> None:
+    """Give a mount its place, which is made where absent."""
+    fd = target_fd(root, target, directory=directory)
+    kernel.move_mount(tree, fd)
+    os.close(fd)
+
+
 def mount_new(root: int, mount: Mount) -> None:
     """Mount a new instance of a file system; a tmpfs takes over the mode of what it covers."""
-    flags, data = mount.flags, mount.data
+    flags, words = mount.flags, mount.data
     if mount.fstype == "tmpfs":
         flags &= ~kernel.MS_RDONLY
         mode = existing_mode(root, mount.target)
-        if mode is not None and "mode=" not in data:
-            data = f"{data},mode={mode:o}".lstrip(",")
+        if mode is not None and not any(word.startswith("mode=") for word in words):
+            words = [*words, f"mode={mode:o}"]
     fd = target_fd(root, mount.target, directory=True)
-    kernel.mount(mount.source, paths.proc_path(fd), mount.fstype, flags, data or None)
+    if mount.fstype in KERNELS_OWN and paths.where(root, fd) != mount.target:
+        raise ContainerError(f"mount {mount.target}: must not lie behind a symlink")
+    if flags & kernel.MS_REMOUNT:  # what an entry before this one has mounted
+        mount.tree, path = fd, paths.proc_path(fd)
+        kernel.mount(mount.source, path, mount.fstype, flags, ",".join(words))
+        return
+    mount.tree = new_tree(mount.fstype, mount.source, flags, words)
+    kernel.move_mount(mount.tree, fd)
     if mount.copy_up:
         from startkit.runtime import mountattr
 
-        covering = paths.open_inside(root, mount.target)
-        mountattr.copy_up(fd, covering)
-        os.close(covering)
+        mountattr.copy_up(fd, mount.tree)
     os.close(fd)
 
 
-def set_recursively(root: int, mount: Mount) -> None:
-    """Set what the mount's `r...` options ask for, on it and on those below it."""
-    from startkit.runtime import mountattr
-
-    fd = paths.open_inside(root, mount.target)
-    mountattr.set_recursively(fd, mount.recursive)
-    os.close(fd)
+def new_tree(fstype: str, source: str, flags: int, words: list[str]) -> int:
+    """Make a file system as mount(2) would, from its MS_* flags and data, but nowhere yet."""
+    atime = 0x20 if flags & kernel.MS_STRICTATIME else (flags & kernel.MS_NOATIME) >> 6
+    attributes = flags & 15 | atime | (flags & kernel.MS_NODIRATIME) >> 4
+    attributes |= (flags & kernel.MS_NOSYMFOLLOW) << 13
+    own = [word for bit, word in WORDS.items() if flags & bit]
+    given = [part for word in words for part in word.split(",") if part]
+    return kernel.new_mount(fstype, [f"source={source}", *own, *given], attributes)
 
 
 def existing_mode(root: int, target: str) -> int | None:
@@ -192,56 +213,45 @@ def existing_mode(root: int, target: str) -> int | None:
     return mode
 
 
-def bind(root: int, mount: Mount, source: str) -> None:
-    """Bind `source` on the target, then set what a bind ignores at first: ro, nosuid and so on."""
-    directory = os.path.isdir(source if mount.tree == -1 else mount.tree)
-    fd = target_fd(root, mount.target, directory=directory)
-    if mount.tree == -1:
-        recursive = mount.flags & kernel.MS_REC
-        kernel.mount(source, paths.proc_path(fd), None, kernel.MS_BIND | recursive)
-    else:
-        result = kernel.libc.syscall(SYS_MOVE_MOUNT, mount.tree, b"", fd, b"", MOVE_FDS)
-        kernel.check(result, "move_mount", source)
-        os.close(mount.tree)
-    os.close(fd)
+def bind(root: int, mount: Mount, bundle_path: str) -> None:
+    """Bind the source on the target, then set what a bind ignores at first: ro, nosuid and such."""
+    foreign = mount.tree != -1
+    if not foreign:
+        open_source(mount, bundle_path)
+    put(root, mount.tree, mount.target, directory=os.path.isdir(mount.tree))
+    if foreign:  # it still is the peer of a mount of the host
+        kernel.mount(None, paths.proc_path(mount.tree), None, kernel.MS_SLAVE | kernel.MS_REC)
     wanted = mount.flags & ~(kernel.MS_BIND | kernel.MS_REC)
     if wanted:
-        remount(root, mount.target, wanted)
+        remount(mount.tree, wanted)
 
 
 def open_source(mount: Mount, bundle_path: str) -> None:
-    """Take a bind's source as a mount of its own that belongs nowhere yet.
+    """Take a bind's source as a mount that is nowhere yet. Raises ContainerError.
 
-    The runtime does it for an init in a user namespace, whose root may not search the way
-    to the source. Raises ContainerError. Source: open_tree(2), move_mount(2).
+    The runtime does it for an init in a user namespace, whose root may not search the way.
     """
     source = os.path.join(bundle_path, mount.source)
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | (AT_RECURSIVE if mount.flags & kernel.MS_REC else 0)
     try:
-        fd = kernel.libc.syscall(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(source), flags)
-        mount.tree = kernel.check(fd, "open_tree", source)
+        mount.tree = kernel.open_tree(source, recursive=bool(mount.flags & kernel.MS_REC))
     except OSError as error:
-        where = f"{mount.source} to {mount.target} (bind)"
-        raise ContainerError(f"error mounting {where}: {reason(error)}") from None
+        raise failed(mount, error) from None
 
 
-def reopen_and_mount(root: int, target: str, flags: int) -> None:
-    """Change a mount that is there: `flags` says what, such as MS_PRIVATE | MS_REC."""
-    fd = paths.open_inside(root, target)
-    kernel.mount(None, paths.proc_path(fd), None, flags)
-    os.close(fd)
+def bind_file(root: int, source: str | int, target: str) -> None:
+    """Bind a file of ours, by path or descriptor, on one inside."""
+    tree = kernel.open_tree(source)
+    put(root, tree, target, directory=False)
+    os.close(tree)
 
 
-def remount(root: int, target: str, flags: int) -> None:
+def remount(tree: int, flags: int) -> None:
     """Give a mount new flags of its own; those that came locked from another namespace stay."""
-    fd = paths.open_inside(root, target)
-    path, flags = paths.proc_path(fd), flags | kernel.MS_BIND | kernel.MS_REMOUNT
+    path, flags = paths.proc_path(tree), flags | kernel.MS_BIND | kernel.MS_REMOUNT
     try:
         kernel.mount(None, path, None, flags)
     except PermissionError:
-        kernel.mount(None, path, None, flags | mount_flags(fd))
-    finally:
-        os.close(fd)
+        kernel.mount(None, path, None, flags | mount_flags(tree))
 
 
 def mount_flags(fd: int) -> int:
@@ -252,7 +262,25 @@ def mount_flags(fd: int) -> int:
     return flags | (kernel.MS_RELATIME if found & 4096 else 0)
 
 
-def seal(root: int, mount: Mount) -> None:
-    """Make a tmpfs read-only that was asked to be, now that everything in it has been made."""
+def open_covered(root: int, mounts: list[Mount], path: str) -> int | None:
+    """Open a path that is to be covered, None where there is none.
+
+    What lies in a file system of the kernel's own is looked up from that mount itself: it is
+    covered even when somebody moves the mount aside and puts a directory of theirs in its place.
+    """
+    path = paths.clean(path)
+    above = (m for m in reversed(mounts) if f"{path}/".startswith(m.target.rstrip("/") + "/"))
+    mount = next(above, None)
+    if mount and mount.fstype in KERNELS_OWN:
+        root, path = mount.tree, path[len(mount.target) :] or "/"
+    try:
+        return paths.open_inside(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def seal(mount: Mount) -> None:
+    """Let go of a mount; make a tmpfs read-only that was asked to be, now that it is filled."""
     if mount.fstype == "tmpfs" and mount.flags & kernel.MS_RDONLY:
-        remount(root, mount.target, mount.flags)
+        remount(mount.tree, mount.flags)
+    os.close(mount.tree)

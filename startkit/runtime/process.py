@@ -8,6 +8,7 @@ Source: OCI config.md Process, credentials(7), execve(2).
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from startkit.runtime.init import Init
 
 SYS_CLOSE_RANGE, CLOSE_RANGE_CLOEXEC = 436, 4
+SYS_GETCWD = {"x86_64": 79, "aarch64": 17}[os.uname().machine]
 START_ERROR = "unable to start container process: "
 RLIMITS = ("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS",
            "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME")  # fmt: skip
@@ -70,7 +72,7 @@ def signed(value: int) -> int:
 def home_of(uid: int) -> str:
     """Return the home directory that the container's own passwd file gives a user, or `/`."""
     try:
-        fd = os.open("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = open_plain("/etc/passwd", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return "/"
     with open(fd, "rb") as file:
@@ -81,6 +83,11 @@ def home_of(uid: int) -> str:
             if len(fields) > 5 and fields[2] == b"%d" % uid and fields[5]:
                 return os.fsdecode(fields[5])
     return "/"
+
+
+def open_plain(path: str, flags: int) -> int:
+    """Open a path of the container's, but through no link of /proc: it may lead to what we hold."""
+    return kernel.openat2(kernel.AT_FDCWD, path, flags, 0, kernel.RESOLVE_NO_MAGICLINKS)
 
 
 def become(identity: Identity, *, no_new_privileges: bool) -> None:
@@ -114,17 +121,18 @@ def own_stdio(uid: int, gid: int) -> None:
 def enter_cwd(path: str) -> None:
     """Enter the working directory as the user, and make sure that it lies inside the root.
 
-    Source: CVE-2024-21626; getcwd(2) says so when it cannot be reached from the root.
+    Source: CVE-2024-21626; getcwd(2): what cannot be reached from the root has no `/` in front.
     """
     words = f'{START_ERROR}chdir to cwd ("{path}") set in config.json failed: '
     try:
-        os.chdir(path)
+        os.fchdir(open_plain(path, os.O_PATH | os.O_DIRECTORY))
     except OSError as error:
         raise ContainerError(words + (error.strerror or "").lower()) from None
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise ContainerError(words + "it lies outside of the container") from None
+    # Not os.getcwd: the C library would search a directory that is unreachable for its name.
+    found = ctypes.create_string_buffer(4096)
+    kernel.check(kernel.libc.syscall(SYS_GETCWD, found, 4096), "getcwd")
+    if not found.value.startswith(b"/"):
+        raise ContainerError(words + "it lies outside of the container")
 
 
 def find_program(name: str, environment: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from _codecs import escape_decode
 
 from startkit import kernel
 from startkit.runtime import devices, mounts, paths
@@ -46,13 +47,12 @@ def make_parent_private(path: str) -> None:
             return
 
 
-def mask(root: int, targets: list[str]) -> None:
+def mask(root: int, found: list[mounts.Mount], targets: list[str]) -> None:
     """Cover each path that exists: a file with /dev/null, a directory with an empty tmpfs."""
     null = -1
     for target in targets:
-        try:
-            fd = paths.open_inside(root, target)
-        except (FileNotFoundError, NotADirectoryError):
+        fd = mounts.open_covered(root, found, target)
+        if fd is None:
             continue
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             kernel.mount("tmpfs", paths.proc_path(fd), "tmpfs", kernel.MS_RDONLY)
@@ -62,16 +62,16 @@ def mask(root: int, targets: list[str]) -> None:
         os.close(fd)
 
 
-def make_read_only(root: int, targets: list[str]) -> None:
+def make_read_only(root: int, found: list[mounts.Mount], targets: list[str]) -> None:
     """Bind each path that exists on itself, read-only, keeping the flags it has."""
     for target in targets:
-        try:
-            fd = paths.open_inside(root, target)
-        except (FileNotFoundError, NotADirectoryError):
+        fd = mounts.open_covered(root, found, target)
+        if fd is None:
             continue
-        path = paths.proc_path(fd)
-        kernel.mount(path, path, None, kernel.MS_BIND | kernel.MS_REC)
-        mounts.remount(root, target, mounts.mount_flags(fd) | kernel.MS_RDONLY)
+        tree = kernel.open_tree(fd, recursive=True)
+        kernel.move_mount(tree, fd)
+        mounts.remount(tree, mounts.mount_flags(fd) | kernel.MS_RDONLY)
+        os.close(tree)
         os.close(fd)
 
 
@@ -87,9 +87,30 @@ def enter(root: int, *, pivot: bool = True) -> None:
         kernel.umount(".", kernel.MNT_DETACH)
         os.close(old)
     else:
+        hide_kernel_mounts(os.readlink(paths.proc_path(root)))
         kernel.mount(".", "/", None, kernel.MS_MOVE)
         os.chroot(".")
     os.chdir("/")
+
+
+def hide_kernel_mounts(rootfs: str) -> None:
+    """Take away the host's proc and sysfs, which stay mounted below a root that is only moved.
+
+    The kernel lets a user namespace mount either anew as long as it finds one that nothing
+    masks. Where they cannot be unmounted, because a user namespace holds them, they are covered.
+    """
+    with open("/proc/self/mountinfo", "rb") as file:
+        found = [line.partition(b" - ") for line in file]
+    for before, _, after in found:
+        target = os.fsdecode(escape_decode(before.split(b" ")[4])[0])
+        if after.startswith((b"proc ", b"sysfs ")) and not target.startswith(rootfs + "/"):
+            try:
+                kernel.mount(None, target, None, SLAVE)  # so that the host keeps its own
+                kernel.umount(target, kernel.MNT_DETACH)
+            except FileNotFoundError:
+                continue  # it went with the one that it was mounted on
+            except OSError:
+                kernel.mount("tmpfs", target, "tmpfs", kernel.MS_RDONLY)
 
 
 def finish_root(propagation: str, *, readonly: bool) -> None:
