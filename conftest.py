@@ -23,7 +23,7 @@ from startkit.judge.golden import GoldenError
 from startkit.judge.verdict import Verdict
 from startkit.observe.evidence import Seen
 from startkit.observe.life import load_recipes
-from startkit.report import result
+from startkit.report import offline, result
 from startkit.report.run import Run
 from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
@@ -112,7 +112,9 @@ class Session:
             target=name,
             strict=bool(options.strict),
             results=options.results or ROOT / ".startkit" / name,
-            clauses={key: one for key, one in clauses.items() if self.judges(one.area)},
+            clauses=offline.judged(clauses, self.saved.seen)
+            if self.saved
+            else {key: one for key, one in clauses.items() if self.judges(one.area)},
         )
         self.others = clauses.keys() - self.run.clauses.keys()
         for name, dialect in load_dialects(GOLDEN).items():
@@ -125,9 +127,7 @@ class Session:
         return self.target.name if self.target else Path(self.runtime).name
 
     def judges(self, area: str) -> bool:
-        """Say whether an area is judged: a runtime's where there is one, an engine's too."""
-        if self.saved:
-            return bool(self.saved.seen.trials if area == "runtime" else self.saved.seen.scenes)
+        """Say whether an area of a live run is judged: a runtime's, an engine's or both."""
         return bool(self.runtime if area == "runtime" else self.target)
 
     def dialect(self, seen: Seen | None) -> Dialect | None:

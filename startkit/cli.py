@@ -17,6 +17,8 @@ from startkit import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+ROOT = Path(__file__).parents[1]  # a clone: golden/ and suites/ lie beside the package
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line; each command carries its function as `run`."""
@@ -27,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_image(commands)
     add_bench(commands)
+    add_judge(commands)
     add_diff(commands)
     add_explain(commands)
     add_mutants(commands)
@@ -91,6 +94,33 @@ def bench_start(options: argparse.Namespace) -> int:
     return 0
 
 
+def add_judge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `startkit judge`."""
+    judge = commands.add_parser("judge", help="judge saved evidence again: no engine, no root")
+    judge.add_argument(
+        "evidence", type=Path, help="an evidence.json, or the results directory of a run"
+    )
+    judge.add_argument("--strict", action="store_true", help="SHOULD clauses count as well")
+    judge.add_argument("--results", type=Path, metavar="DIR", help="write the results there")
+    judge.set_defaults(run=run_judge)
+
+
+def run_judge(options: argparse.Namespace) -> int:
+    """Print what does not conform and the scoreboard; exit as the suite does."""
+    from startkit.judge.golden import GoldenError
+    from startkit.report import offline
+
+    try:
+        run = offline.run(options.evidence, ROOT, strict=options.strict, results=options.results)
+    except (GoldenError, ImportError, OSError, ValueError) as error:
+        print(f"startkit judge: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    for text in run.failures(str(options.evidence)):
+        print(f"{text}\n")
+    print(run.summary(run.code(), color=sys.stdout.isatty()))
+    return run.code()
+
+
 def add_diff(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `startkit diff`."""
     diff = commands.add_parser("diff", help="compare two runs of the suite, clause by clause")
@@ -140,7 +170,7 @@ def run_explain(options: argparse.Namespace) -> int:
     except ObserveError as error:
         print(f"startkit explain: {error}", file=sys.stderr)
         return 1
-    clauses = load_clauses(Path(__file__).parents[1] / "golden")
+    clauses = load_clauses(ROOT / "golden")
     print(explain(moment, list(story.steps()), clauses))
     return 0
 

@@ -12,6 +12,7 @@ import msgspec
 
 from startkit.judge import golden
 from startkit.judge.golden import GoldenError
+from startkit.judge.needs import CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     link: str = ""  # the engine's own issue; a defect's duty
 
 
+class Lack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that the engine is built without: clauses that need it do not apply."""
+
+    what: str  # of CAPABILITIES
+    reason: str
+    since: str = ""
+    evidence: str
+
+
 class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """golden/dialects/NAME.toml."""
 
@@ -40,11 +50,16 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     version: str  # the first version that it speaks for
     difference: list[Entry] = []
     defect: list[Entry] = []
+    lack: list[Lack] = []
 
     def entry(self, clause: str) -> Entry | None:
         """Return the entry of a clause."""
         found = [one for one in (*self.difference, *self.defect) if one.clause == clause]
         return found[0] if found else None
+
+    def lacks(self, clause: Clause) -> Lack | None:
+        """Return what a clause needs and the engine does not have."""
+        return next((one for one in self.lack if one.what in clause.needs), None)
 
 
 def load_dialect(path: Path) -> Dialect:
@@ -83,6 +98,10 @@ def numbers(version: str) -> list[int]:
 
 def check(dialect: Dialect, clauses: Mapping[str, Clause], path: Path) -> None:
     """Make sure that entries fit the clauses they name. Raises GoldenError."""
+    for lack in dialect.lack:
+        if lack.what not in CAPABILITIES:
+            todo = f"one of {' '.join(CAPABILITIES)}"
+            raise GoldenError(path, lack.what, "nothing that an engine may lack", todo)
     for one in (*dialect.difference, *dialect.defect):
         clause = clauses.get(one.clause)
         if clause is None:

@@ -51,6 +51,8 @@ def judge(
 
 def decide(clause: Clause, same: bool, seen: Any, dialect: Dialect | None) -> tuple[Status, str]:
     """Return status and reason, by what the dialect says."""
+    if dialect and (lack := dialect.lacks(clause)):
+        return "stale", f"{dialect.name} says that there are no {lack.what}; something was seen"
     entry = dialect.entry(clause.id) if dialect else None
     if dialect is None or entry is None:
         return ("conforms", "") if same else ("differs", "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from startkit.judge.clause import Clause
     from startkit.observe.evidence import Seen
@@ -29,18 +29,14 @@ NEEDS: dict[str, tuple[Callable[[Seen], bool], str]] = {
 }
 
 
-def capable(_: Seen) -> bool:
-    """Say yes: a word that is not in NEEDS is a capability, which a target may lack."""
-    return True
+# what an engine may be built without; a dialect's `[[lack]]` says so, and why
+CAPABILITIES = {
+    "containerd": "a process between daemon and shims that keeps the containers",
+    "fifos": "named pipes between the engine and a container",
+}
 
 
-def unmet(clause: Clause, seen: Seen, lacks: Iterable[str] = ()) -> str | None:
-    """Return why a clause does not apply, or None. `lacks`: capabilities the target is without."""
-    missing = set(lacks)
-    for word in clause.needs:
-        met, reason = NEEDS.get(word, (capable, ""))
-        if word in missing:
-            return f"the target has no {word}"
-        if not met(seen):
-            return reason
-    return None
+def unmet(clause: Clause, seen: Seen) -> str | None:
+    """Return why a clause does not apply on this host, with this storage driver, or None."""
+    wanted = (NEEDS[word] for word in clause.needs if word in NEEDS)
+    return next((reason for met, reason in wanted if not met(seen)), None)

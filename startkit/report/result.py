@@ -80,4 +80,7 @@ def merge(parts: Sequence[Seen]) -> Seen | None:
     if not told:
         return None
     scenes = {name: scene for part in parts for name, scene in part.scenes.items()}
-    return msgspec.structs.replace(told[0], scenes=dict(sorted(scenes.items())))
+    trials = {name: trial for part in parts for name, trial in part.trials.items()}
+    return msgspec.structs.replace(
+        told[0], scenes=dict(sorted(scenes.items())), trials=dict(sorted(trials.items()))
+    )

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from startkit import __version__
-from startkit.judge.verdict import Verdict, exit_code
+from startkit.judge.text import failure_text
+from startkit.judge.verdict import Verdict, counts_against, exit_code
 from startkit.report import result, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from startkit.judge.clause import Clause
@@ -27,7 +29,7 @@ class Run(msgspec.Struct, kw_only=True):
 
     target: str
     strict: bool
-    results: Path
+    results: Path | None
     clauses: dict[str, Clause]
     dialect: Dialect | None = None
     verdicts: list[Verdict] = []
@@ -67,17 +69,25 @@ class Run(msgspec.Struct, kw_only=True):
         )
         lines = [text.scoreboard(title, self.verdicts, self.areas(), color=color)]
         lines += self.notes
-        lines.append(f"evidence.json, verdicts.json in {self.results}")
+        if self.results:
+            lines.append(f"evidence.json, verdicts.json in {self.results}")
         code = self.code()
         line = text.sentence(result.count(self.verdicts), code, self.why())
         other = f"exit {status}: something else failed; for the verdicts alone {line}"
         lines.append(line if code == status else other)
         return "\n".join(lines)
 
+    def failures(self, place: str) -> Iterator[str]:
+        """Yield the text of each verdict that is not as expected. `place`: the evidence's."""
+        for one in self.verdicts:
+            clause = self.clauses[one.clause]
+            if one.status == "broken" or counts_against(one, clause, strict=self.strict):
+                yield failure_text(one, clause, self.dialect, place)
+
     def write(self) -> None:
         """Write evidence.json and verdicts.json."""
         seen = result.merge(self.parts)
-        if seen is None:
+        if seen is None or self.results is None:
             return
         result.write(self.results / "evidence.json", seen)
         result.write(self.results / "verdicts.json", self.document(seen))

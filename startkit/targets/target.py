@@ -38,11 +38,6 @@ class Target(Protocol):
         ...
 
     @property
-    def lacks(self) -> list[str]:
-        """Capabilities that it does not have."""
-        ...
-
-    @property
     def runtime(self) -> str:
         """The OCI runtime that is judged with it, "" for none."""
         ...
@@ -63,7 +58,6 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     start: list[str]
     ready: str  # the socket
     needs: list[str] = []  # programs on PATH
-    lacks: list[str] = []  # capabilities; clauses that need one are not applicable
     runtime: str = ""  # the OCI runtime that is judged with it
 
     def missing(self) -> list[str]:
@@ -93,7 +87,6 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Socket:
     """An engine that runs already; nothing is started, nothing is stopped."""
 
-    lacks: list[str] = []  # noqa: RUF012 - the Protocol's field; never changed
     runtime = ""
 
     def __init__(self, path: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -17,7 +17,7 @@ from startkit import image
 from startkit.observe.collect import Collector, ObserveError, host, require_root
 from startkit.observe.evidence import FORMAT, Scene, Seen
 from startkit.observe.trials.view import TrialView
-from startkit.observe.view import SceneView
+from startkit.observe.view import NoEvidence, SceneView
 from startkit.targets.target import TargetError
 
 if TYPE_CHECKING:
@@ -27,8 +27,24 @@ if TYPE_CHECKING:
     from startkit.targets.target import Target
     from startkit.targets.trials import Trials
 
-View = SceneView | TrialView
 FAILURES = (TargetError, ObserveError, image.ImageError)
+
+
+class Unseen:
+    """A scene or a trial that was not seen: whatever is asked of it raises NoEvidence."""
+
+    def __init__(self, seen: Seen, name: str) -> None:
+        self.seen, self.name = seen, name
+
+    def names(self) -> dict[str, str]:
+        """Return no token."""
+        return {}
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoEvidence(f"the evidence has no scene {self.name!r}")
+
+
+View = SceneView | TrialView | Unseen
 
 
 class Source(Protocol):
@@ -40,8 +56,6 @@ class Source(Protocol):
     def note(self) -> str | None:
         """What a reader must know, such as why nothing can be seen at all."""
         ...
-
-    lacks: list[str]
 
     def scene(self, name: str) -> View:
         """Return a scene or a trial; the first to ask waits for it."""
@@ -64,7 +78,6 @@ class Live:
         self.target, self.trials = target, trials
         self.recipes = recipes
         self.tag = tag
-        self.lacks = target.lacks if target else []
         self.seen = nothing(target.name) if target else alone(trials)
         self.failure: str | None = None
         self.collector: Collector | None = None
@@ -127,7 +140,6 @@ class Saved:
     """Evidence from a file. What is not in it was not seen."""
 
     def __init__(self, path: Path) -> None:
-        self.lacks: list[str] = []
         self.seen = load_evidence(path)
 
     @property
@@ -144,20 +156,26 @@ def view(seen: Seen, name: str) -> View:
     """Return what was seen of a scene or a trial, be it nothing."""
     if name in seen.trials:
         return TrialView(seen, seen.trials[name])
-    missing = Scene(name=name, recipe={}, broken=f"the evidence has no scene {name!r}")
-    return SceneView(seen, seen.scenes.get(name, missing))
+    return SceneView(seen, seen.scenes[name]) if name in seen.scenes else Unseen(seen, name)
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """What every version of the evidence has."""
+
+    format: int
 
 
 def load_evidence(path: Path) -> Seen:
     """Return the evidence in a file, or in evidence.json of a directory. Raises ValueError."""
     file = path / "evidence.json" if path.is_dir() else path
     try:
-        seen = msgspec.json.decode(file.read_bytes(), type=Seen)
+        data = file.read_bytes()
+        made_as = msgspec.json.decode(data, type=Stamp).format
+        if made_as != FORMAT:
+            raise ValueError(f"format {made_as}, this reads format {FORMAT}")
+        return msgspec.json.decode(data, type=Seen)
     except (OSError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from None
-    if seen.format != FORMAT:
-        raise ValueError(f"{file}: format {seen.format}, this reads format {FORMAT}")
-    return seen
 
 
 def nothing(target: str) -> Seen:

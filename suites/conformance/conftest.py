@@ -1,21 +1,18 @@
 """Three fixtures: `seen` is the evidence of a clause's scene, `expect` judges, `source` gives.
 
 Rule: one test, one clause, one `expect`, on the last line. A test that sees nothing
-raises NoEvidence, anything else that it raises is our own fault and `broken`.
+raises NoEvidence, anything else that it raises is our own fault and `broken`. What a
+test comes to is decided by `startkit.report.offline`, the same for saved evidence.
 """
 
 from __future__ import annotations
 
-import traceback
-
 import msgspec
 import pytest
 
-from startkit.judge.judge import UNSET, judge
-from startkit.judge.needs import unmet
 from startkit.judge.text import failure_text
-from startkit.judge.verdict import Verdict, counts_against
-from startkit.observe.view import NoEvidence
+from startkit.judge.verdict import counts_against
+from startkit.report import offline
 from startkit.targets.watch import Live
 
 UNKNOWN = "unknown"
@@ -74,81 +71,34 @@ def seen(request, source):
 
 
 @pytest.fixture
-def expect(request, seen, source):
-    """Return the one call that judges."""
-    return Expect(request.node, seen, source)
+def expect():
+    """Hold the place of the one call that judges, which `pytest_pyfunc_call` brings."""
 
 
-class Expect:
-    """Judges what a test saw, and tells pytest."""
-
-    def __init__(self, item, seen, source):
-        self.item = item
-        self.seen = seen
-        self.source = source
-        self.run = item.config.startkit.run
-        self.clause = self.run.clauses.get(clause_id(item))
-        if self.clause is None:
-            pytest.fail(f"no clause {clause_id(item)!r} in golden/clauses", pytrace=False)
-
-    def __call__(self, observed, *, want=UNSET):
-        names = self.seen.names()
-        self.settle(judge(self.clause, observed, self.run.dialect, want=want, names=names))
-
-    def settle(self, verdict):
-        """Record a verdict; fail, skip or pass by its status."""
-        verdict = msgspec.structs.replace(verdict, scene=self.seen.scene.name)
-        self.item.user_properties.append(("verdict", msgspec.to_builtins(verdict)))
-        text = f"{verdict.clause}: {verdict.reason}"
-        if verdict.status in {"not-applicable", "no-evidence"}:
-            pytest.skip(f"{verdict.status}: {verdict.reason}")
-        if verdict.status == "expected-difference":
-            pytest.xfail(text)
-        if verdict.status == "conforms":
-            return
-        path = str(self.run.results / "evidence.json")
-        text = failure_text(verdict, self.clause, self.run.dialect, path)
-        if verdict.status == "differs" and not self.counts(verdict):
-            pytest.xfail(text)
-        pytest.fail(text, pytrace=False)
-
-    def counts(self, verdict):
-        """Say whether a verdict fails the run."""
-        return counts_against(verdict, self.clause, strict=self.run.strict)
-
-
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """Turn what a test raises instead of judging into a verdict."""
-    expect = pyfuncitem.funcargs.get("expect")
-    if not isinstance(expect, Expect):
-        return (yield)
-    if why := unmet(expect.clause, expect.seen.seen, expect.source.lacks):
-        expect.settle(verdict_of(expect, "not-applicable", why))
-    try:
-        return (yield)
-    except NoEvidence as error:
-        verdict = verdict_of(expect, "no-evidence", str(error))
-    except Exception as error:
-        reason = traceback.format_exception_only(error)[-1].strip()
-        verdict = verdict_of(expect, "broken", f"{reason} ({place_of(error)})")
-    return expect.settle(verdict)
+    """Call a clause's test as it is called offline, and tell pytest what came of it."""
+    if "expect" not in pyfuncitem.fixturenames:
+        return None
+    run = pyfuncitem.config.startkit.run
+    clause = run.clauses.get(clause_id(pyfuncitem))
+    if clause is None:
+        pytest.fail(f"no clause {clause_id(pyfuncitem)!r} in golden/clauses", pytrace=False)
+    verdict = offline.verdict(clause, pyfuncitem.obj, pyfuncitem.funcargs["seen"], run.dialect)
+    pyfuncitem.user_properties.append(("verdict", msgspec.to_builtins(verdict)))
+    settle(run, clause, verdict)
+    return True
 
 
-def place_of(error):
-    """Return file and line of the test that raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "/conformance/test_" in frame.filename]
-    return f"{own[-1].filename.rpartition('/')[2]}:{own[-1].lineno}" if own else "outside the test"
-
-
-def verdict_of(expect, status, reason):
-    """Return a verdict that nobody judged."""
-    return Verdict(
-        clause=expect.clause.id,
-        status=status,
-        expected=None,
-        observed=None,
-        reason=reason,
-        scene=expect.seen.scene.name,
-    )
+def settle(run, clause, verdict):
+    """Fail, skip or pass by the verdict's status."""
+    if verdict.status in {"not-applicable", "no-evidence"}:
+        pytest.skip(f"{verdict.status}: {verdict.reason}")
+    if verdict.status == "expected-difference":
+        pytest.xfail(f"{verdict.clause}: {verdict.reason}")
+    if verdict.status == "conforms":
+        return
+    text = failure_text(verdict, clause, run.dialect, str(run.results / "evidence.json"))
+    if verdict.status == "differs" and not counts_against(verdict, clause, strict=run.strict):
+        pytest.xfail(text)
+    pytest.fail(text, pytrace=False)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from startkit.judge.dialect import Dialect, Entry
-from startkit.judge.judge import judge
+from startkit.judge.judge import judge, verdict_of
 from startkit.judge.text import failure_text, value_text
 
 PATH = ".startkit/run/evidence.json"
@@ -53,7 +53,7 @@ def judged(clause, observed, said=None):
 def unjudged(clause, status, reason):
     """Return the text on a verdict that nobody judged."""
     one = offline.CLAUSES[clause]
-    return failure_text(offline.nothing(one, status, reason), one, None, PATH) + "\n"
+    return failure_text(verdict_of(one, status, reason), one, None, PATH) + "\n"
 
 
 def test_words_stand_side_by_side(texts):

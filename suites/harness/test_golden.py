@@ -17,7 +17,7 @@ from startkit.judge import dialect as dialects
 from startkit.judge.golden import GoldenError
 from startkit.judge.judge import UNSET
 from startkit.judge.listing import load_article
-from startkit.judge.needs import NEEDS
+from startkit.judge.needs import CAPABILITIES, NEEDS
 from startkit.observe.life import load_recipes
 from startkit.observe.trials.attempt import load_bundles
 
@@ -146,7 +146,7 @@ def test_titles_and_mutants_are_unlike():
 def test_a_clause_names_a_scene_and_needs_that_are_there(clause):
     made = load_bundles(GOLDEN) if clause.area == "runtime" else load_recipes(SCENES)
     assert clause.scene in made
-    assert set(clause.needs) <= set(NEEDS)
+    assert set(clause.needs) <= {*NEEDS, *CAPABILITIES}
 
 
 def test_every_scene_serves_a_clause():
