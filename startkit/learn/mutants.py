@@ -5,7 +5,8 @@ step left out. It is made in a copy of the tree, so that every program of the en
 the wrong one, and the suite neither knows nor is touched. Its name stands at the one
 clause that has to see it (`killed-by`), what it changes in suites/harness/mutants.toml.
 
-Rule: nothing of the judge is ever changed; `file` lies in the engine.
+Rule: nothing of the judge is ever changed; `file` lies in the engine. Seen is what fails a
+run: a clause without evidence fails none, but counts among those that a mutant disturbs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from startkit.judge.verdict import JUDGED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -31,10 +34,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "suites" / "harness" / "mutants.toml"
+CONFORMANCE = "suites/conformance"
 PARTS = ("startkit", "suites", "golden", "conftest.py", "pyproject.toml")
 ENGINE = ("daemon", "containerd", "shim", "runtime")
 TIMEOUT_S = 120
 FEW = 2  # other clauses that a good mutant may turn red as well
+SEEN = ("differs", "stale")
+GOOD = ("conforms", "not-applicable", "expected-difference")
 
 
 class MutantError(Exception):
@@ -56,19 +62,19 @@ class Mutant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What the suite made of one. `red`: clauses that then differ; `stopped`: why none."""
+    """What the suite made of one. `red`: clause -> its verdict; `stopped`: why there is none."""
 
     name: str
     clause: str
-    red: list[str]
+    red: dict[str, str]
     stopped: str = ""
 
     @property
     def status(self) -> str:
         """Return `killed` by its own clause, by `another`, or `alive`."""
-        if self.clause in self.red:
+        if self.red.get(self.clause) in SEEN:
             return "killed"
-        return "another" if self.red or self.stopped else "alive"
+        return "another" if self.stopped or {*SEEN, "broken"} & {*self.red.values()} else "alive"
 
     @property
     def sharp(self) -> bool:
@@ -89,11 +95,27 @@ def wanted(clauses: dict[str, Clause]) -> dict[str, str]:
     return {one.killed_by: name for name, one in clauses.items() if one.killed_by}
 
 
+def exchanged(name: str, mutant: Mutant) -> dict[str, str]:
+    """Return the engine's files as the mutant has them, by `file`. Raises MutantError."""
+    made: dict[str, str] = {}
+    for change in mutant.changes:
+        if change.file.partition("/")[0] not in ENGINE:
+            raise MutantError(f"{name}: {change.file} is not of the engine")
+        path = ROOT / "startkit" / change.file
+        text = made.get(change.file) or (path.read_text() if path.exists() else "")
+        if text.count(change.old) != 1:
+            found = text.count(change.old)
+            raise MutantError(f"{name}: {change.file}: found {found} times, not once: {change.old}")
+        made[change.file] = text.replace(change.old, change.new)
+    return made
+
+
 def make(name: str, mutant: Mutant, place: Path) -> None:
     """Write the tree of a wrong engine into `place`: a copy with its changes.
 
     Raises MutantError.
     """
+    texts = exchanged(name, mutant)
     skip = shutil.ignore_patterns("__pycache__", "*.pyc")
     for part in PARTS:
         source = ROOT / part
@@ -101,15 +123,16 @@ def make(name: str, mutant: Mutant, place: Path) -> None:
             shutil.copytree(source, place / part, ignore=skip)
         else:
             shutil.copy(source, place / part)
-    for change in mutant.changes:
-        if change.file.partition("/")[0] not in ENGINE:
-            raise MutantError(f"{name}: {change.file} is not of the engine")
-        path = place / "startkit" / change.file
-        text = path.read_text() if path.exists() else ""
-        if text.count(change.old) != 1:
-            found = text.count(change.old)
-            raise MutantError(f"{name}: {change.file}: found {found} times, not once: {change.old}")
-        path.write_text(text.replace(change.old, change.new))
+    for file, text in texts.items():
+        (place / "startkit" / file).write_text(text)
+
+
+def tests(mutant: Mutant) -> list[str]:
+    """Return the tests that can see it: a runtime as it was need not be judged alone."""
+    if any(change.file.startswith("runtime/") for change in mutant.changes):
+        return [CONFORMANCE]
+    found = sorted((ROOT / CONFORMANCE).glob("test_*.py"))
+    return [f"{CONFORMANCE}/{path.name}" for path in found if "test_runtime" not in path.name]
 
 
 def run(name: str, clause: str, mutant: Mutant) -> Outcome:
@@ -118,7 +141,7 @@ def run(name: str, clause: str, mutant: Mutant) -> Outcome:
         place = Path(directory)
         make(name, mutant, place)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += ["suites/conformance", "--results", str(place / "results")]
+        command += [*tests(mutant), "--results", str(place / "results")]
         environment = {**os.environ, "PYTHONPATH": directory, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
@@ -126,14 +149,16 @@ def run(name: str, clause: str, mutant: Mutant) -> Outcome:
                 timeout=TIMEOUT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return Outcome(name=name, clause=clause, red=[], stopped=f"no end in {TIMEOUT_S} s")
+            return Outcome(name=name, clause=clause, red={}, stopped=f"no end in {TIMEOUT_S} s")
         try:
             verdicts = json.loads((place / "results" / "verdicts.json").read_text())["verdicts"]
         except (OSError, ValueError):
             last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
-            return Outcome(name=name, clause=clause, red=[], stopped="".join(last)[:200])
-        good = ("conforms", "not-applicable", "expected-difference")
-        red = [one["clause"] for one in verdicts if one["status"] not in good]
+            return Outcome(name=name, clause=clause, red={}, stopped="".join(last)[:200])
+        red = {one["clause"]: one["status"] for one in verdicts if one["status"] not in GOOD}
+        if not JUDGED & {one["status"] for one in verdicts}:
+            stopped = f"nothing judged: {verdicts[0]['reason'] if verdicts else 'no verdict'}"
+            return Outcome(name=name, clause=clause, red={}, stopped=stopped[:200])
         return Outcome(name=name, clause=clause, red=red)
 
 
@@ -150,9 +175,13 @@ def run_all(names: Iterable[str], clauses: dict[str, Clause], jobs: int) -> Iter
 
 def line(one: Outcome) -> str:
     """Return one outcome as a line: status, name, its clause, what else turned red."""
-    others = [name for name in one.red if name != one.clause]
+    others = [
+        name if verdict in SEEN else f"{name} ({verdict})"
+        for name, verdict in one.red.items()
+        if name != one.clause or verdict not in SEEN
+    ]
     more = f" and {' '.join(others)}" if others else ""
-    return f"{one.status:8}{one.name:32}{one.clause}{more}{one.stopped and f' ({one.stopped})'}"
+    return f"{one.status:8}{one.name:32} {one.clause}{more}{one.stopped and f' ({one.stopped})'}"
 
 
 def sums(outcomes: Sequence[Outcome]) -> str:

@@ -43,11 +43,16 @@ class Api:
         return self.document(f"/containers/{ref}/json")
 
     def row(self, ref: str) -> dict[str, Any]:
-        """Return the container's row of `docker ps -a --no-trunc`, or {}."""
+        """Return the container's row of `docker ps -a --no-trunc`, or {}.
+
+        Where no row bears its id, one that is alone is what the engine says of it.
+        """
         reply = self.client.get("/containers/json", all=True, filters={"id": [ref]})
-        rows = reply.json()
-        rows = rows if reply.status == 200 and isinstance(rows, list) else []
-        return next((row for row in rows if isinstance(row, dict) and row.get("Id") == ref), {})
+        found = reply.json()
+        found = found if reply.status == 200 and isinstance(found, list) else []
+        rows = [row for row in found if isinstance(row, dict)]
+        alone = rows[0] if len(rows) == 1 else {}
+        return next((row for row in rows if row.get("Id") == ref), alone)
 
     def events(self, ref: str, since: float) -> list[dict[str, Any]]:
         """Return the events of one container from `since` (seconds of the epoch) till now."""

@@ -80,15 +80,15 @@ class Collector:
         """Create, start and remove one container. Raises ObserveError with the first refusal."""
         body = {"Image": IMAGE, "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
         name = f"startkit-smoke-{self.tag}"
-        steps: tuple[tuple[str, str, dict[str, Any], int], ...] = (
-            ("POST", "/containers/create", {"name": name, "body": body}, 201),
-            ("POST", f"/containers/{name}/start", {}, 204),
-            ("DELETE", f"/containers/{name}", {"force": True, "v": True}, 204),
+        steps: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("POST", "/containers/create", {"name": name, "body": body}),
+            ("POST", f"/containers/{name}/start", {}),
+            ("DELETE", f"/containers/{name}", {"force": True, "v": True}),
         )
         try:
-            for method, template, query, wanted in steps:
+            for method, template, query in steps:
                 answer = self.api.ask(method, template, **query)
-                if answer.status != wanted:
+                if answer.status >= 300:  # which success it is, clauses judge
                     self.clear(name)
                     raise ObserveError(f"smoke: {answer.request}: {answer.status} {answer.body}")
         except ClientError as error:

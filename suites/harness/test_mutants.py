@@ -15,18 +15,36 @@ NAMED = mutants.wanted(offline.CLAUSES)
 FEW = ("hash-with-newline", "hostname-without-newline", "add-host-swapped")
 
 
-def test_every_mutant_is_named_by_a_clause():
-    assert MUTANTS.keys() - NAMED.keys() == set()
+def test_every_clause_names_a_mutant_and_every_mutant_is_named_once():
+    named = [clause.killed_by for clause in offline.CLAUSES.values()]
+
+    assert sorted(named) == sorted(MUTANTS)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_changes_the_engine_and_can_be_read_by_python(name, tmp_path):
+def test_a_mutant_changes_the_engine_in_places_that_are_there_once(name):
+    for file, text in mutants.exchanged(name, MUTANTS[name]).items():
+        compile(text, file, "exec")
+        assert text != (offline.ROOT / "startkit" / file).read_text()
+
+
+def test_a_mutant_is_made_in_a_copy(tmp_path):
+    name = FEW[0]
     mutants.make(name, MUTANTS[name], tmp_path)
 
-    for change in MUTANTS[name].changes:
-        path = tmp_path / "startkit" / change.file
-        compile(path.read_text(), path, "exec")
-        assert path.read_text() != (offline.ROOT / "startkit" / change.file).read_text()
+    for file, text in mutants.exchanged(name, MUTANTS[name]).items():
+        assert (tmp_path / "startkit" / file).read_text() == text
+    assert (tmp_path / "golden" / "scenes.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "judged"), [("runtime/init.py", True), ("daemon/files.py", False)]
+)
+def test_a_runtime_that_is_not_changed_is_not_judged_alone(file, judged):
+    change = mutants.Change(file=file, old="x", new="y")
+    paths = mutants.tests(mutants.Mutant(changes=[change]))
+
+    assert ("suites/conformance" in paths or any("runtime" in path for path in paths)) == judged
 
 
 @pytest.mark.parametrize(
@@ -37,18 +55,21 @@ def test_a_mutant_changes_the_engine_and_can_be_read_by_python(name, tmp_path):
         ({"file": "daemon/files.py", "old": "return", "new": ""}, "not once"),
     ],
 )
-def test_a_mutant_that_cannot_be_made_is_refused(change, said, tmp_path):
+def test_a_mutant_that_cannot_be_made_is_refused(change, said):
     with pytest.raises(mutants.MutantError, match=said):
-        mutants.make("x", mutants.Mutant(changes=[mutants.Change(**change)]), tmp_path)
+        mutants.exchanged("x", mutants.Mutant(changes=[mutants.Change(**change)]))
 
 
 @pytest.mark.parametrize(
     ("red", "status", "sharp"),
     [
-        (["a"], "killed", True),
-        (["a", "b", "c", "d"], "killed", False),
-        (["b"], "another", False),
-        ([], "alive", False),
+        ({"a": "differs"}, "killed", True),
+        ({"a": "stale"}, "killed", True),
+        (dict.fromkeys("abcd", "differs"), "killed", False),
+        ({"b": "differs"}, "another", False),
+        ({"a": "no-evidence", "b": "differs"}, "another", False),
+        ({"a": "no-evidence"}, "alive", False),
+        ({}, "alive", False),
     ],
 )
 def test_an_outcome_says_who_saw_it(red, status, sharp):
