@@ -185,11 +185,20 @@ def line(one: Outcome) -> str:
 
 
 def sums(outcomes: Sequence[Outcome]) -> str:
-    """Return how many were killed by what."""
-    found = Counter(one.status for one in outcomes)
-    sharp = sum(one.sharp for one in outcomes)
-    return (
-        f"{len(outcomes)} wrong engines: {found['killed']} killed by their clause "
-        f"({sharp} with at most {FEW} others), {found['another']} by another, "
-        f"{found['alive']} alive"
+    """Return a table of the areas: how many there are, and what killed them.
+
+    `sharp` are those killed by their own clause that disturb at most FEW others.
+    """
+    rows: list[tuple[str, ...]] = [
+        ("area", "wrong engines", "killed", "sharp", "by another", "alive")
+    ]
+    areas = list(dict.fromkeys(one.clause.partition(".")[0] for one in outcomes))
+    for area in (*areas, "all"):
+        own = [one for one in outcomes if area in ("all", one.clause.partition(".")[0])]
+        found = Counter(one.status for one in own)
+        counts = (len(own), found["killed"], sum(one.sharp for one in own))
+        rows.append((area, *map(str, (*counts, found["another"], found["alive"]))))
+    width = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(width[0]), *map(str.rjust, row[1:], width[1:])]) for row in rows
     )

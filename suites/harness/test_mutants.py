@@ -78,6 +78,19 @@ def test_an_outcome_says_who_saw_it(red, status, sharp):
     assert (outcome.status, outcome.sharp) == (status, sharp)
 
 
+def test_the_sums_tell_each_area_what_killed_its_mutants():
+    red = ({"a.x": "differs"}, {"a.y": "differs"}, {})
+    outcomes = [mutants.Outcome(name="x", clause="a.x", red=one) for one in red]
+    outcomes.append(mutants.Outcome(name="y", clause="b.x", red={"b.x": "stale"}))
+    rows = [row.split() for row in mutants.sums(outcomes).splitlines()[1:]]
+
+    assert rows == [
+        ["a", "3", "1", "1", "1", "1"],
+        ["b", "1", "1", "1", "0", "0"],
+        ["all", "4", "2", "2", "1", "1"],
+    ]
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("busybox"), reason="needs root and busybox-static"
 )
