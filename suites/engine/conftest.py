@@ -19,12 +19,13 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from startkit import image, kernel
+from startkit import image, kernel, steps
 from startkit.client import Client
+from startkit.runtime import cli, init
 from startkit.targets import process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 APPLETS = "cat chmod dd echo env grep head hostname id ip kill ls mkdir mknod mount ps pwd readlink sed sh sleep sort stat test touch true tty umount uname wc".split()  # noqa: E501, SIM905
 CAPABILITIES = [f"CAP_{name}" for name in (
@@ -171,6 +172,30 @@ class RuntimeBundle:
         self.pids.append(int(pid_file.read_text()))
         return self.pids[-1]
 
+    def create_in_child(self, prepare: Callable[[], object], *flags: str) -> int:
+        """Create the container in a fork of this process, altered by `prepare`; return its code."""
+        self.call("list")  # writes config.json
+        pid = os.fork()
+        if pid == 0:
+            prepare()
+            os._exit(cli.main(["--root", str(self.root), "--log", str(self.path / "log"), "create",
+                               "--pid-file", str(self.path / "pid"), "--bundle", str(self.path),
+                               *flags, self.id]))  # fmt: skip
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code == 0:
+            self.pids.append(int((self.path / "pid").read_text()))
+        return code
+
+    def create_with_step(self, after: str, do: Callable[[init.Init], object]) -> int:
+        """Create the container with an init that runs `do` after one of its steps."""
+
+        def prepare() -> None:
+            index = [step.name for step in init.INIT].index(after) + 1
+            extra = steps.Step("attack", do)
+            init.INIT = (*init.INIT[:index], extra, *init.INIT[index:])
+
+        return self.create_in_child(prepare)
+
     def state(self) -> dict:
         """Return what `state` prints."""
         return json.loads(self.call("state", self.id).stdout)
@@ -211,6 +236,18 @@ def bundle(tmp_path, busybox_rootfs, runtime_root):
     yield made
     made.close()
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 0)
+
+
+@pytest.fixture
+def victim():
+    """Make a directory of the host with one secret; it has to be the same at the end."""
+    place = Path(f"/var/tmp/startkit-attacked-{os.getpid()}")  # each worker of xdist has its own
+    place.mkdir()
+    (place / "secret").write_text("secret")
+    yield place
+    left = {path.name: path.is_file() and path.read_text() for path in place.iterdir()}
+    shutil.rmtree(place)
+    assert left == {"secret": "secret"}
 
 
 class Engine:

@@ -12,39 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from startkit import kernel, steps
-from startkit.runtime import caps, cli, init, paths
+from startkit import kernel
+from startkit.runtime import caps, paths
 from startkit.runtime.text import ContainerError
 
-VICTIM = Path(f"/var/tmp/startkit-attacked-{os.getpid()}")  # each worker of xdist has its own
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-
-
-@pytest.fixture
-def victim():
-    """Make a directory of the host with one secret; it has to be the same at the end."""
-    VICTIM.mkdir()
-    (VICTIM / "secret").write_text("secret")
-    yield VICTIM
-    left = {path.name: path.read_text() for path in VICTIM.iterdir() if path.is_file()}
-    extra = [path for path in VICTIM.iterdir() if path.is_dir()]
-    for path in [*VICTIM.iterdir()]:
-        path.rmdir() if path.is_dir() else path.unlink()
-    VICTIM.rmdir()
-    assert (left, extra) == ({"secret": "secret"}, [])
-
-
-def run_with_step(bundle, after, do):
-    """Create the container in a child whose init runs `do` after a step; return the exit code."""
-    bundle.call("list")  # writes config.json
-    pid = os.fork()
-    if pid == 0:
-        index = [step.name for step in init.INIT].index(after) + 1
-        extra = steps.Step("attack", do)
-        init.INIT = (*init.INIT[:index], extra, *init.INIT[index:])
-        os._exit(cli.main(["--root", str(bundle.root), "--log", str(bundle.path / "log"),
-                           "create", "--bundle", str(bundle.path), bundle.id]))  # fmt: skip
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.mark.parametrize("link", ["", "../../../../../.."])
@@ -134,7 +106,7 @@ def test_proc_self_fd_of_the_host_is_no_working_directory(bundle):
     # CVE-2024-21626: a descriptor left open on the host's file system, entered as cwd.
     bundle.config["process"]["cwd"] = "/proc/self/fd/7"
     host = []
-    code = run_with_step(bundle, "fill-dev", lambda _: host.append(os.dup2(os.open("/", 0), 7)))
+    code = bundle.create_with_step("fill-dev", lambda _: host.append(os.dup2(os.open("/", 0), 7)))
 
     assert code == 1
     assert "/proc/self/fd/7" in (bundle.path / "log").read_text()
@@ -171,7 +143,7 @@ def test_a_null_device_swapped_after_dev_was_filled_is_noticed(bundle):
         os.unlink("null", dir_fd=fd)
         os.symlink("/etc/passwd", "null", dir_fd=fd)
 
-    assert run_with_step(bundle, "fill-dev", swap) == 1
+    assert bundle.create_with_step("fill-dev", swap) == 1
     assert "/dev/null of the container is not the null device" in (bundle.path / "log").read_text()
 
 
