@@ -44,19 +44,18 @@ READONLY = [
 def environment(config: Config) -> list[str]:
     """Return the `K=V` strings: Docker's own, then the user's.
 
-    A user's `K=V` takes the place of an earlier `K`; a bare `K` removes it.
+    A user's `K=V` takes the place of Docker's `K`, a bare `K` removes it. What the user
+    gives twice is there twice: the runtime takes the last.
     """
     env = [PATH, f"HOSTNAME={config.hostname}"] + ["TERM=xterm"] * config.tty
+    places = {known.partition("=")[0]: place for place, known in enumerate(env)}
     for word in config.env or []:
         key, given, _ = word.partition("=")
-        places = [i for i, known in enumerate(env) if known.partition("=")[0] == key]
-        if not given:
-            env = [known for i, known in enumerate(env) if i not in places]
-        elif places:
-            env[places[0]] = word
-        else:
+        if key in places:
+            env[places[key]] = word if given else ""
+        elif given:
             env.append(word)
-    return env
+    return [word for word in env if word]
 
 
 def process(container: Container, user: users.User) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def joined(start: Start) -> dict[str, int]:
 def write_config(start: Start) -> None:
     """Step: the bundle directory, 0700, and its config.json.
 
-    Raises BadParameter for a user that the rootfs does not know, OSError.
+    Raises ServerError for a user that the rootfs does not know, OSError.
     """
     container = start.container
     user = users.resolve(

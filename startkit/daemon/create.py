@@ -38,9 +38,8 @@ def merge(config: Config, image: Image) -> None:
     if not config.entrypoint:
         if not config.cmd:
             config.cmd = options.words(from_image.cmd)
-        config.entrypoint = (
-            options.words(from_image.entrypoint) if config.entrypoint is None else None
-        )
+        if config.entrypoint is None:
+            config.entrypoint = from_image.entrypoint
     if config.entrypoint == [""]:
         config.entrypoint = None
     config.user = config.user or from_image.user
@@ -50,7 +49,7 @@ def merge(config: Config, image: Image) -> None:
     own = config.env or []
     named = {variable.partition("=")[0] for variable in own}
     inherited = [v for v in from_image.env or [] if v.partition("=")[0] not in named]
-    config.env = inherited + own
+    config.env = own + inherited
     if from_image.volumes:
         raise BadParameter(
             f"the image declares volumes ({', '.join(from_image.volumes)}), "

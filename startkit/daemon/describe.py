@@ -202,7 +202,8 @@ def document(daemon: Daemon, container: Container) -> dict[str, Any]:
     status = status_of(container)
     config = msgspec.to_builtins(record.config)
     config["Cmd"], config["Entrypoint"] = (
-        options.words(value) or None for value in (record.config.cmd, record.config.entrypoint)
+        None if value is None else options.words(value)
+        for value in (record.config.cmd, record.config.entrypoint)
     )
     return {
         "Id": container.id,

@@ -113,6 +113,8 @@ class Daemon:
         container.cgroups = cgroup.directories(start.Start(self, container))
         try:
             container.streams.open()
+            if io.is_mute(container):
+                container.streams.close_stdin()
         except OSError as error:
             self.warn(f"container {container.id[:12]}: its streams are lost: {error}")
         container.streams.pump()

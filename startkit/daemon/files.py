@@ -55,10 +55,9 @@ def resolv_conf_text(host: HostConfig, of_machine: str) -> str:
     With the machine's network the machine's file is taken as it is; with a network
     of its own, name servers on the machine's loopback cannot be reached and are dropped.
     """
-    given = (host.dns, host.dns_search, host.dns_options)
-    if host.network_mode == "host" and not any(given):
+    if as_machine(host):
         return of_machine
-    if not any(given):
+    if not any((host.dns, host.dns_search, host.dns_options)):
         return without_loopback(of_machine)
     own = dict.fromkeys(("nameserver", "search", "options"), "")
     for line in of_machine.splitlines():
@@ -71,6 +70,11 @@ def resolv_conf_text(host: HostConfig, of_machine: str) -> str:
     text = f"search {' '.join(search)}\n" if search and search != ["."] else ""
     text += "".join(f"nameserver {server}\n" for server in servers)
     return text + (f"options {' '.join(words)}\n" if words else "")
+
+
+def as_machine(host: HostConfig) -> bool:
+    """Say whether the container asks the machine's own name servers, over its network."""
+    return host.network_mode == "host" and not (host.dns or host.dns_search or host.dns_options)
 
 
 def without_loopback(text: str) -> str:
@@ -128,16 +132,18 @@ def write_hostname(start: Start) -> None:
 def write_hosts(start: Start) -> None:
     """Step: `hosts`; with the machine's network, and no `--add-host`, it is the machine's."""
     host = start.container.host
-    as_machine = host.network_mode == "host" and not host.extra_hosts
-    text = of_machine("/etc/hosts") if as_machine else ""
+    machines = host.network_mode == "host" and not host.extra_hosts
+    text = of_machine("/etc/hosts") if machines else ""
     put(start.container.dir / "hosts", text or hosts_text(host.extra_hosts or []))
 
 
 def write_resolv_conf(start: Start) -> None:
-    """Step: `resolv.conf` and `resolv.conf.hash`."""
-    text = resolv_conf_text(start.container.host, of_machine("/etc/resolv.conf"))
+    """Step: `resolv.conf`, and `resolv.conf.hash` where it is the container's own."""
+    host = start.container.host
+    text = resolv_conf_text(host, of_machine("/etc/resolv.conf"))
     put(start.container.dir / "resolv.conf", text)
-    put(start.container.dir / "resolv.conf.hash", hash_text(text))
+    if not as_machine(host):
+        put(start.container.dir / "resolv.conf.hash", hash_text(text))
 
 
 def own_shm(host: HostConfig) -> bool:

@@ -52,7 +52,7 @@ class Streams:
         self.bundle, self.tty = bundle, tty
         self.log = Log(directory / f"{container_id}-json.log")
         self.clients: set[Client] = set()
-        self.handles: list[int] = []
+        self.handles: dict[str, int] = {}
         self.ends: dict[str, int] = {}
         self.pumps: list[asyncio.Task[None]] = []
         self.started = asyncio.Event()
@@ -73,27 +73,30 @@ class Streams:
                 with contextlib.suppress(FileExistsError):
                     os.mkfifo(path, 0o700)
                     os.chmod(path, 0o700)
-                self.ends[stream] = self.open_end(
-                    path, os.O_WRONLY if stream == "stdin" else os.O_RDONLY
-                )
+                way = os.O_WRONLY if stream == "stdin" else os.O_RDONLY
+                self.handles[stream] = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self.ends[stream] = self.open_end(self.handles[stream], way)
         except OSError:
             self.close()
             raise
 
-    def open_end(self, path: str, way: int) -> int:
-        """Open one end, without blocking, beside a handle that stays.
+    def open_end(self, handle: int, way: int) -> int:
+        """Open one end through its handle, without blocking.
 
         A write end cannot be opened while nobody reads (ENXIO, fifo(7)), so both ends
         are open for a moment.
         """
-        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self.handles.append(handle)
         again = f"/proc/self/fd/{handle}"
         both = os.open(again, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             return os.open(again, way | os.O_NONBLOCK | os.O_CLOEXEC)
         finally:
             os.close(both)
+
+    def close_stdin(self) -> None:
+        """Let go of the FIFO that nobody will ever write to."""
+        os.close(self.ends.pop("stdin"))
+        os.close(self.handles.pop("stdin"))
 
     def pump(self) -> None:
         """Begin to read: the shim holds the other ends now, so an end of file is a real one."""
@@ -152,13 +155,13 @@ class Streams:
         """Close our ends and remove the FIFOs."""
         for task in self.pumps:
             task.cancel()
-        for fd in [*self.ends.values(), *self.handles]:
+        for fd in [*self.ends.values(), *self.handles.values()]:
             os.close(fd)
         for stream in ("stdin", "stdout", "stderr"):
             if self.path(stream):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.path(stream))
-        self.ends, self.handles, self.pumps = {}, [], []
+        self.ends, self.handles, self.pumps = {}, {}, []
         self.started.clear()
 
 
@@ -238,6 +241,12 @@ async def feed(
         config = container.record.config
         if ended and config.stdin_once and not config.tty:
             await close_stdin(container)
+
+
+def is_mute(container: Container) -> bool:
+    """Say whether nobody can ever talk to the container: no `-i`, no terminal."""
+    config = container.record.config
+    return not config.open_stdin and not config.tty
 
 
 def open_fifos(start: Start) -> None:

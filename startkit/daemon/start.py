@@ -82,8 +82,8 @@ async def start_locked(daemon: Daemon, container: Container) -> None:
         except (ApiError, OSError, RuntimeFailure) as error:
             await failed(daemon, container, error)
         container.streams.pump()
-    config = container.record.config
-    if not config.open_stdin and not config.tty:
+    if io.is_mute(container):
+        container.streams.close_stdin()
         daemon.later(daemon.containerd.close_stdin(container))
     daemon.publish(container, "start")
     await container.announce()

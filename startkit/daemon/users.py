@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from startkit import kernel
-from startkit.daemon.errors import BadParameter
+from startkit.daemon.errors import ServerError
 
 ID_MAX = 2**31 - 1
 READ_MAX = 1 << 20  # characters of passwd and group
@@ -44,29 +44,29 @@ def is_id(text: str) -> bool:
 
 
 def number(text: str) -> int | None:
-    """Return a numeric id, None for a name. Raises BadParameter out of range."""
+    """Return a numeric id, None for a name. Raises ServerError out of range."""
     if is_id(text):
         return int(text)
     if text.isascii() and text.removeprefix("-").isdecimal():
-        raise BadParameter(f"uids and gids must be in range 0-{ID_MAX}")
+        raise ServerError(f"uids and gids must be in range 0-{ID_MAX}")
     return None
 
 
 def group_id(text: str, groups: list[list[str]]) -> int:
-    """Return the gid of a group's name or number. Raises BadParameter for an unknown name."""
+    """Return the gid of a group's name or number. Raises ServerError for an unknown name."""
     for row in groups:
         if row[0] == text:
             return int(row[2])
     gid = number(text)
     if gid is None:
-        raise BadParameter(f"unable to find group {text}: no matching entries in group file")
+        raise ServerError(f"unable to find group {text}: no matching entries in group file")
     return gid
 
 
 def resolve(rootfs: str, user: str, add: list[str]) -> User:
     """Return who `user[:group]` is in `rootfs`, with its supplementary groups and `add`.
 
-    A line of passwd or group that is no entry is passed over. Raises BadParameter for a
+    A line of passwd or group that is no entry is passed over. Raises ServerError for a
     name that they do not know.
     """
     name, _, group = user.partition(":")
@@ -81,7 +81,7 @@ def resolve(rootfs: str, user: str, add: list[str]) -> User:
     if uid is None:
         uid = number(name)
     if uid is None:
-        raise BadParameter(f"unable to find user {name}: no matching entries in passwd file")
+        raise ServerError(f"unable to find user {name}: no matching entries in passwd file")
     extra = [group_id(text, groups) for text in add]
     if group:
         gid = group_id(group, groups)

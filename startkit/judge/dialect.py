@@ -41,6 +41,15 @@ class Lack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     evidence: str
 
 
+class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why two engines' portraits of one container differ; `name` is the function that knows how."""
+
+    name: str
+    reason: str
+    since: str
+    evidence: str
+
+
 class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """golden/dialects/NAME.toml."""
 
@@ -51,6 +60,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     difference: list[Entry] = []
     defect: list[Entry] = []
     lack: list[Lack] = []
+    change: list[Change] = []
 
     def entry(self, clause: str) -> Entry | None:
         """Return the entry of a clause."""

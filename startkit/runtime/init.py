@@ -290,7 +290,7 @@ def become_user(init: Init | Visit) -> None:
         from startkit.runtime import attributes
 
         attributes.apply(own_process, init.linux)
-    process.own_stdio(identity.uid, identity.gid)
+    process.own_stdio(identity.uid)
     if init.filter is not None and not own_process.get("noNewPrivileges"):
         init.filter.load()
     process.become(identity, no_new_privileges=bool(own_process.get("noNewPrivileges")))

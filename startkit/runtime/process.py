@@ -104,16 +104,17 @@ def become(identity: Identity, *, no_new_privileges: bool) -> None:
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
 
 
-def own_stdio(uid: int, gid: int) -> None:
+def own_stdio(uid: int) -> None:
     """Give the stdio descriptors to the user, so that /dev/stdout can be opened anew.
 
-    Left alone: the null device, which is everybody's, and what refuses to change owner.
+    Left alone: the group, a terminal's is `tty`; the null device, which is everybody's; and
+    what refuses to change owner.
     """
     for fd in (0, 1, 2):
         try:
             found = os.fstat(fd)
             if found.st_uid != uid and found.st_rdev != os.makedev(1, 3):
-                os.fchown(fd, uid, gid)
+                os.fchown(fd, uid, -1)
         except OSError:
             continue
 

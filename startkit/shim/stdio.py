@@ -39,11 +39,15 @@ class Pipes:
         return [self.stream(name, fifo) for name, fifo in self.fifos.items()]
 
     def stream(self, name: str, fifo: Fifo) -> Stream:
-        """Return the stream of one pipe; stdin's closes the pipe at its end."""
-        ours = self.ours[name]
+        """Return the stream of one pipe."""
         if name == "stdin":
-            return Stream(fifo.read, ours, at_end=lambda: os.close(ours))
-        return Stream(ours, fifo.write)
+            return Stream(fifo.read, self.ours[name], at_end=self.close_stdin)
+        return Stream(self.ours[name], fifo.write)
+
+    def close_stdin(self) -> None:
+        """Close the pipe, and the FIFO that nothing will come through any more."""
+        os.close(self.ours["stdin"])
+        self.fifos.pop("stdin").close()
 
     def drop_stdio(self) -> None:
         """Close the container's ends: only so its last exit shows as end of file."""

@@ -64,16 +64,16 @@ def test_env_begins_with_path_host_name_and_with_a_terminal_term():
 
 
 @given(ENV, st.booleans())
-def test_a_users_value_takes_the_place_of_an_earlier_one_and_a_bare_name_removes_it(given, tty):
+def test_a_users_value_takes_the_place_of_dockers_and_a_bare_name_removes_it(given, tty):
     words = [name if value is None else f"{name}={value}" for name, value in given]
-    expected = dict(w.split("=", 1) for w in environment(Config(hostname="h", tty=tty)))
-    for name, value in given:
-        if value is None:
-            expected.pop(name, None)
-        else:
-            expected[name] = value
+    dockers = dict(w.split("=", 1) for w in environment(Config(hostname="h", tty=tty)))
+    last = {name: value for name, value in given if name in dockers}
+    first = {**dockers, **last}
+    own = [(name, value) for name, value in given if name not in dockers]
     env = environment(Config(hostname="h", tty=tty, env=words))
-    assert [word.split("=", 1) for word in env] == [[k, v] for k, v in expected.items()]
+    assert [tuple(word.split("=", 1)) for word in env] == [
+        (name, value) for name, value in [*first.items(), *own] if value is not None
+    ]
 
 
 def test_the_host_name_carries_the_domain():

@@ -63,6 +63,11 @@ def test_an_added_host_makes_a_file_of_its_own_on_the_machines_network(tmp_path)
     assert (tmp_path / "hosts").read_text() == hosts_text(["a:1.2.3.4"])
 
 
+def test_the_machines_resolv_conf_has_no_hash(tmp_path):
+    files.write_resolv_conf(start(tmp_path, network_mode="host"))
+    assert [path.name for path in tmp_path.iterdir()] == ["resolv.conf"]
+
+
 def test_an_edit_lives_until_the_next_start(tmp_path):
     work = start(tmp_path, network_mode="none")
     for write in (files.write_hostname, files.write_hosts, files.write_resolv_conf):

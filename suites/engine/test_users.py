@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from startkit.daemon import users
-from startkit.daemon.errors import BadParameter
+from startkit.daemon.errors import ServerError
 from startkit.daemon.users import User
 
 PASSWD = (
@@ -68,18 +68,18 @@ def test_added_groups_follow_the_users_own_once_each(rootfs):
     ],
 )
 def test_who_is_not_there_is_refused_in_dockers_words(rootfs, text, message):
-    with pytest.raises(BadParameter, match=message):
+    with pytest.raises(ServerError, match=message):
         users.resolve(str(rootfs), text, [])
 
 
 def test_an_added_group_that_is_not_there_is_refused(rootfs):
-    with pytest.raises(BadParameter, match="unable to find group eve"):
+    with pytest.raises(ServerError, match="unable to find group eve"):
         users.resolve(str(rootfs), "ada", ["eve"])
 
 
 def test_an_image_without_passwd_takes_numbers_and_nothing_else(tmp_path):
     assert users.resolve(str(tmp_path), "5:6", ["7"]) == User(5, 6, [7])
-    with pytest.raises(BadParameter, match="unable to find user root"):
+    with pytest.raises(ServerError, match="unable to find user root"):
         users.resolve(str(tmp_path), "root", [])
 
 
@@ -89,7 +89,7 @@ def test_a_symlink_never_leads_to_the_machines_passwd(tmp_path, link):
     (rootfs / "etc").mkdir(parents=True)
     (tmp_path / "outside").write_text("eve:x:666:666::/:\n")
     (rootfs / "etc/passwd").symlink_to(link)
-    with pytest.raises(BadParameter, match="unable to find user eve"):
+    with pytest.raises(ServerError, match="unable to find user eve"):
         users.resolve(str(rootfs), "eve", [])
 
 
@@ -114,6 +114,6 @@ def test_no_image_makes_the_daemon_fail(tmp_path_factory, passwd, group, user, a
     (rootfs / "etc/group").write_text(group)
     try:
         found = users.resolve(str(rootfs), user, [add])
-    except BadParameter:
+    except ServerError:
         return
     assert all(0 <= number <= users.ID_MAX for number in (found.uid, found.gid, *found.groups))
