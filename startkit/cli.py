@@ -72,12 +72,26 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     start.add_argument("--against", metavar="unix:///SOCKET", help="the other engine's API")
     start.add_argument("--runs", type=int, default=30, metavar="N", help="starts of each side")
     start.set_defaults(run=bench_start)
+    runtime = kinds.add_parser(
+        "runtime", help="a container of /bin/true: run, create, start, delete"
+    )
+    runtime.add_argument(
+        "programs",
+        nargs="*",
+        metavar="PROGRAM",
+        help="runtimes, the last one to be measured against",
+    )
+    runtime.add_argument("--runs", type=int, default=30, metavar="N", help="containers of each")
+    runtime.add_argument("--at-once", type=int, default=100, metavar="N", help="then so many")
+    runtime.set_defaults(run=bench_runtime, programs=["startkit-runc", "runc"])
 
 
 def bench_start(options: argparse.Namespace) -> int:
     """Measure, print the table."""
     from startkit import bench
+    from startkit.bench import start
     from startkit.client import ClientError
+    from startkit.targets.target import TargetError
 
     against = options.against
     if against is not None and not against.startswith("unix:///"):
@@ -87,10 +101,29 @@ def bench_start(options: argparse.Namespace) -> int:
         print(f"startkit bench start: --runs {options.runs}: want 1 or more", file=sys.stderr)
         return 2
     try:
-        print(bench.table(bench.run(against and against.removeprefix("unix://"), options.runs)))
-    except (bench.BenchError, bench.TargetError, ClientError, OSError) as error:
+        print(start.report(start.run(against and against.removeprefix("unix://"), options.runs)))
+    except (bench.BenchError, TargetError, ClientError, OSError) as error:
         print(f"startkit bench start: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def bench_runtime(options: argparse.Namespace) -> int:
+    """Measure, print the table."""
+    from startkit import bench
+    from startkit.bench import runtime
+
+    for name in ("runs", "at_once"):
+        if getattr(options, name) < 1:
+            flag = name.replace("_", "-")
+            print(f"startkit bench runtime: --{flag}: want 1 or more", file=sys.stderr)
+            return 2
+    try:
+        figures = runtime.run(options.programs, options.runs, options.at_once)
+    except (bench.BenchError, OSError) as error:
+        print(f"startkit bench runtime: {error}", file=sys.stderr)
+        return 1
+    print(runtime.report(figures, options.at_once))
     return 0
 
 

@@ -164,7 +164,7 @@ def enable_controllers(directory: str) -> None:
 
 def read(path: str) -> str:
     """Return a small file's text."""
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()
 
 

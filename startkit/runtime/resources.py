@@ -76,7 +76,7 @@ def update(
 
 def raises(path: str, limit: int) -> bool:
     """Whether a limit is above the present one: v1 keeps memory and swap at or above memory."""
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return limit == -1 or limit > int(file.read())
 
 

@@ -1,8 +1,7 @@
 """How long a start takes, and what a running container's shim weighs, beside another engine.
 
-Rule: both sides are measured in one run, in turns, on the same container, and the
-figure is a median. Only `POST /containers/ID/start` is timed, from the request's first
-byte to the answer's last.
+Rule: only `POST /containers/ID/start` is timed, from the request's first byte to the
+answer's last.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from startkit import image
+from startkit.bench import BenchError, table
 from startkit.client import Client
-from startkit.targets.target import Engine, TargetError, find_target
+from startkit.targets.target import Engine, find_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +51,6 @@ class Figures(msgspec.Struct):
     def median_ms(self) -> float:
         """The start that half of them beat."""
         return statistics.median(self.start_ms)
-
-
-class BenchError(Exception):
-    """Why there is no figure, in one line."""
 
 
 @contextlib.contextmanager
@@ -156,7 +152,7 @@ def version(path: str) -> str:
     return str(ask(Client(path), "GET", "/v1.41/version")["Version"])
 
 
-def table(figures: list[Figures]) -> str:
+def report(figures: list[Figures]) -> str:
     """Return the figures as text, with the ratio to the last side."""
     last = figures[-1]
     rows = [("engine", "version", "start ms", "min", "max", "ratio", "shim PSS KiB", "ratio")]
@@ -173,9 +169,4 @@ def table(figures: list[Figures]) -> str:
                 f"{side.shim_pss_kib / last.shim_pss_kib:.2f}",
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-__all__ = ["BenchError", "TargetError", "run", "table"]
+    return table(rows)
