@@ -125,6 +125,13 @@ def make(name: str, mutant: Mutant, place: Path) -> None:
             shutil.copy(source, place / part)
     for file, text in texts.items():
         (place / "startkit" / file).write_text(text)
+    # The runtime that is installed imports from where it is installed, whatever PYTHONPATH says.
+    program = place / "bin" / "startkit-runc"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -I -S {place}/startkit/runtime/__main__.py "$@"\n'
+    )
+    program.chmod(0o755)
 
 
 def tests(mutant: Mutant) -> list[str]:
@@ -142,7 +149,9 @@ def run(name: str, clause: str, mutant: Mutant) -> Outcome:
         make(name, mutant, place)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += [*tests(mutant), "--results", str(place / "results")]
-        environment = {**os.environ, "PYTHONPATH": directory, "PYTHONDONTWRITEBYTECODE": "1"}
+        path = f"{directory}/bin:{os.environ['PATH']}"
+        environment = {**os.environ, "PYTHONPATH": directory, "PATH": path}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
         try:
             done = subprocess.run(
                 command, cwd=place, env=environment, capture_output=True, text=True,
