@@ -240,6 +240,13 @@ def broken_verdict(report: pytest.TestReport, clause: str | None) -> Verdict:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test whose cases hypothesis draws."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("generated")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Send a worker's evidence to the controller."""
     if is_worker(session.config):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from startkit.daemon.graph.aufs import PAGE, XINO, mount_options
+from startkit.judge.union import parse_branches
 
 DIFF = "/var/lib/docker/aufs/diff"
 IDS = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -19,10 +20,9 @@ PAGES = st.integers(500, PAGE)  # a small page is filled by few layers
 
 
 def branches(mount):
-    """Read the mount back as the kernel would: every branch with its permission."""
-    listed = mount.first.removeprefix("br:").split(f",{XINO}")[0].split(":")
-    appended = [data.removeprefix("append:").split(",context=")[0] for data in mount.remounts]
-    return listed + appended
+    """Read the mount back as the judge does: every branch with its permission."""
+    calls = [mount.first, *(data.replace("append:", "br:", 1) for data in mount.remounts)]
+    return [f"{branch.path}={branch.mode}" for data in calls for branch in parse_branches(data)]
 
 
 def test_the_data_of_one_image_layer_is_dockers():

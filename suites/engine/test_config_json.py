@@ -128,6 +128,26 @@ def test_no_mount_hides_one_made_before_it(targets):
         assert not any(t.startswith(target.rstrip("/") + "/") for t in made[:place])
 
 
+@given(st.permutations(["/a", "/b", "/a/b", "/etc/x", "/x/y/z"]), st.integers(0, 5))
+def test_volumes_come_before_dockers_files_and_tmpfs_after_each_depth_for_itself(targets, split):
+    volumes, tmpfs = targets[:split], targets[split:]
+    made = destinations(binds=[f"/:{t}" for t in volumes], tmpfs=dict.fromkeys(tmpfs, ""))
+    assert made == SIX + [
+        target
+        for depth in (1, 2, 3)
+        for target in (*volumes, *OWN, *tmpfs)
+        if target.count("/") == depth
+    ]
+
+
+@given(st.lists(st.sampled_from([*mounts.TMPFS_FLAGS, "size=1m", "size=2m", "mode=700", ""])))
+def test_tmpfs_options_answer_each_question_once_and_stay_as_they_are(words):
+    made = mounts.tmpfs_words(words)
+    questions = [mounts.TMPFS_FLAGS.get(word, word.partition("=")[0]) for word in made]
+    assert len(questions) == len(set(questions))
+    assert mounts.tmpfs_words(made) == made
+
+
 @pytest.mark.parametrize("target", [*SIX, *OWN])
 def test_a_users_mount_replaces_the_one_at_its_place(tmp_path, target):
     found = [

@@ -53,6 +53,13 @@ def test_added_hosts_follow_in_the_order_given():
     ]  # fmt: skip
 
 
+@given(st.lists(st.tuples(st.text("ab.-", min_size=1), st.ip_addresses().map(str))))
+def test_hosts_reads_back_to_dockers_names_and_those_given(extra):
+    rows = [line.split("\t") for line in hosts_text(f"{n}:{a}" for n, a in extra).splitlines()]
+    assert rows[:6] == [list(row) for row in files.LOCAL_NAMES]
+    assert rows[6:] == [[address, name] for name, address in extra]
+
+
 def test_with_the_machines_network_hosts_is_the_machines(tmp_path):
     files.write_hosts(start(tmp_path, network_mode="host"))
     assert (tmp_path / "hosts").read_text() == Path("/etc/hosts").read_text()
@@ -108,6 +115,18 @@ def test_resolv_conf_is_made_of_the_options_and_the_machines(host, expected):
 )
 def test_two_public_servers_stand_in_where_none_can_be_asked(machine):
     assert resolv_conf_text(HostConfig(network_mode="none"), machine) == FALLBACK
+
+
+WORDS = st.lists(st.text("ab.:1", min_size=1), min_size=1, max_size=3)
+
+
+@given(dns=SERVERS.filter(bool), search=WORDS.filter(lambda w: w != ["."]), words=WORDS)
+def test_resolv_conf_reads_back_to_the_options(dns, search, words):
+    given = HostConfig(dns=dns, dns_search=search, dns_options=words)
+    text = resolv_conf_text(given, MACHINE)
+    assert [line.split() for line in text.splitlines()] == [
+        ["search", *search], *(["nameserver", server] for server in dns), ["options", *words]
+    ]  # fmt: skip
 
 
 @given(SERVERS)

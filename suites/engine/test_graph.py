@@ -9,6 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from startkit import kernel
 from startkit.daemon.errors import BadParameter, ServerError
@@ -161,6 +163,22 @@ def test_mount_data_is_absolute_until_it_fills_a_page():
     assert len(many) < overlay2.PAGE
     with pytest.raises(ServerError, match="too large"):
         overlay2.mount_options("/", name(0), [f"l/{'A' * 26}"] * 150)
+
+
+@given(st.sampled_from(["/d", "/var/lib/docker/overlay2", "/x" * 200]), st.integers(1, 150))
+def test_overlays_options_read_back_to_the_layers_or_do_not_fit(root, count):
+    lower = [f"l/{number:026}" for number in range(count)]
+    try:
+        data = overlay2.mount_options(root, name(0), lower)
+    except ServerError:
+        assert count > 125
+        return
+    words = dict(word.split("=") for word in data.split(","))
+    prefix = f"{root}/" if data.startswith("lowerdir=/") else ""
+    assert len(data) < overlay2.PAGE
+    assert words.pop("lowerdir").split(":") == [prefix + link for link in lower]
+    assert words == {f"{kind}dir": f"{prefix}{name(0)}/{place}"
+                     for kind, place in (("upper", "diff"), ("work", "work"))}  # fmt: skip
 
 
 def test_vfs_copies_owners_attributes_and_hard_links(tmp_path):

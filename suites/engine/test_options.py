@@ -261,3 +261,16 @@ def test_no_text_is_a_signal_that_the_kernel_does_not_know(text):
 )
 def test_a_security_option_says_no_new_privileges_or_nothing(option, expected):
     assert no_new_privileges_of(option) is expected
+
+
+@given(
+    st.text("/ab. ,=", min_size=1, max_size=9),
+    st.text("ab-/", min_size=1, max_size=9),
+    st.sampled_from(["ro", "rw", None]),
+    st.sampled_from([*options.PROPAGATION, None]),
+)
+def test_a_bind_is_read_back_as_it_was_written(source, target, access, propagation):
+    words = ",".join(filter(None, [access, propagation]))
+    word = f"/{source}:/x{target}" + (f":{words}" if words else "")
+    expected = (f"/{source}", os.path.normpath(f"/x{target}"), access != "ro")
+    assert split_bind(word) == (*expected, propagation or "rprivate")

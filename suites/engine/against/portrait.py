@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import time
 
 from startkit import image
 from startkit.judge.normalise import normalise
@@ -90,7 +91,7 @@ class Sitter:
             state = self.api.inspect(container)["State"]
             return found | {"code": state["ExitCode"], "said": phrase(started.body["message"])}
         self.api.log_has(container, READY, timeout_s=READY_S)
-        moment = look.look(self.subject(container))
+        moment = self.settled(container)
         stopped = self.api.ask("POST", "/containers/{id}/stop", container, t=STOP_S)
         waited = self.api.ask("POST", "/containers/{id}/wait", container)
         found |= {"stop": stopped.status, "code": waited.body["StatusCode"]}
@@ -101,6 +102,17 @@ class Sitter:
         ):
             settle(mounts, key, moment.inspect["HostConfig"])
         return found
+
+    def settled(self, container):
+        """Look until a stdin that nobody uses is let go of: that is after the answer to start."""
+        end = time.monotonic() + READY_S
+        while True:
+            moment = look.look(self.subject(container))
+            asked = moment.inspect["Config"]
+            mute = not asked["OpenStdin"] and not asked["Tty"]
+            held = any(row.fifo == "stdin" for row in moment.ends)
+            if not (mute and held) or time.monotonic() > end:
+                return moment
 
     def subject(self, container):
         """Return what is to be looked at."""

@@ -36,7 +36,7 @@ SHARED = {
         "NetworkMode": "host", "IpcMode": "shareable", "Binds": ["<HOST>/data:/data"], "Tmpfs": {}
     },
 }  # fmt: skip
-pytestmark = [pytest.mark.generated, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.timeout(3600)
 
 
 def told(recipe):
