@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--target",
         default="startkit",
         metavar="WHAT",
-        help="unix:///PATH of a running engine, a recipe's name (startkit, docker) or its file",
+        help="unix:///PATH of a running engine, a recipe (startkit, docker, podman) or its file",
     )
     group.addoption(
         "--runtime",

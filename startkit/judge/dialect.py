@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from startkit.judge.clause import Clause
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
     """What is seen instead of a clause's value, with tokens."""
 
     clause: str
-    seen: Any
+    seen: Any = None  # TOML has no null: it is left out
+    any_order: bool = False  # a list whose order changes from one start to the next
     reason: str
     since: str = ""  # the version that brought it, `<= V` where V alone was looked at
     evidence: str = ""  # where that can be read or looked at

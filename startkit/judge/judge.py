@@ -58,7 +58,7 @@ def decide(clause: Clause, same: bool, seen: Any, dialect: Dialect | None) -> tu
         return ("conforms", "") if same else ("differs", "")
     if same:
         return "stale", f"{dialect.name} says that it differs; it does not"
-    if alike(entry.seen, seen):
+    if alike(entry.seen, seen) or (entry.any_order and same_items(entry.seen, seen)):
         return "expected-difference", entry.reason
     return "stale", f"{dialect.name} says that something else is seen: {entry.seen!r}"
 
@@ -70,6 +70,13 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def same_items(one: Any, other: Any) -> bool:
+    """Compare two lists without regard to their order."""
+    if not isinstance(one, list) or not isinstance(other, list):
+        return False
+    return alike(sorted(one, key=repr), sorted(other, key=repr))
 
 
 def verdict_of(

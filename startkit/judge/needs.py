@@ -33,6 +33,8 @@ NEEDS: dict[str, tuple[Callable[[Seen], bool], str]] = {
 CAPABILITIES = {
     "containerd": "a process between daemon and shims that keeps the containers",
     "fifos": "named pipes between the engine and a container",
+    "json-log": "a log of JSON lines",
+    "resolv-conf": "a resolv.conf of the container's own, be it without a network",
 }
 
 

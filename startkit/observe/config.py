@@ -140,6 +140,7 @@ def graph_driver_place(inspect: dict[str, Any]) -> str | None:
 
 
 def exec_root(daemon: Process | None) -> str:
-    """Return the daemon's --exec-root, real path; without the option dockerd's default."""
-    told = procfs.option(daemon.argv if daemon else [], "--exec-root")
+    """Return the daemon's --exec-root or --runroot, real path; else dockerd's default."""
+    argv = daemon.argv if daemon else []
+    told = procfs.option(argv, "--exec-root") or procfs.option(argv, "--runroot")
     return os.path.realpath(told) if told else "/run/docker"

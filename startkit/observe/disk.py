@@ -15,6 +15,9 @@ from startkit.observe.evidence import Entry
 TEXT_LIMIT = 64 * 1024
 NAMES_LIMIT = 2000  # a container's directory has nine names; a lying engine's may have no end
 
+# how engines call the cgroup of a container beyond its id, the last two for cgroupfs and systemd
+SPELLINGS = ("docker-{}.scope", "libpod-{}", "libpod-{}.scope")
+
 KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -123,7 +126,7 @@ def text(path: str) -> str | None:
 
 
 def named(top: str, name: str, *, depth: int = 8) -> list[str]:
-    """Return the directories called `name` below `top`, as `find -name` would."""
+    """Return the directories called `name`, or SPELLINGS of it, below `top`."""
     found: list[str] = []
     waiting = [(top, 0)]
     while waiting:
@@ -136,7 +139,7 @@ def named(top: str, name: str, *, depth: int = 8) -> list[str]:
             continue
         for item in subdirectories:
             path = os.path.join(here, item)
-            if item in {name, f"docker-{name}.scope", f"libpod-{name}.scope"}:
+            if item in {name, *(form.format(name) for form in SPELLINGS)}:
                 found.append(path)
             elif level < depth:
                 waiting.append((path, level + 1))

@@ -49,7 +49,7 @@ def places(subject: Subject) -> Iterator[str]:
     """Yield the paths that were the container's own."""
     if subject.root:
         yield os.path.join(subject.root, "containers", subject.id)
-    for name in ("bundle", "state_dir", "rootfs"):
+    for name in ("bundle", "container_dir", "state_dir", "rootfs"):
         if place := subject.places.get(name):
             yield place
     yield from subject.places.get("fifos", {}).values()

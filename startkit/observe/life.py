@@ -162,8 +162,8 @@ class Life:
 
     def edit(self) -> None:
         """Overwrite what the scene names in the container's directory, where it is a file."""
-        directory = os.path.join(self.subject.root or "", "containers", self.subject.id)
-        for name in self.recipe.edits:
+        directory = self.subject.places.get("container_dir", "")
+        for name in self.recipe.edits if directory else ():
             path = os.path.join(directory, name)
             if os.path.isfile(path):
                 with open(path, "w") as file:

@@ -36,7 +36,7 @@ WHY = {
     "row": "the engine does not list it",
     "init": STOPPED,
     "ancestors": "the parents of init cannot be seen",
-    "container_dir": "DockerRootDir of GET /info has no containers/ID",
+    "container_dir": "no containers/ID below DockerRootDir of GET /info, no HostnamePath",
     "container_files": "no directory of the container was found",
     "bundle": "neither the shim's arguments nor its working directory hold a config.json",
     "bundle_mode": "no bundle was found",
@@ -62,7 +62,7 @@ WHY = {
 }
 OF_INIT = {"ancestors", "ends", "mounts", "hostname", "init_fds", "inside"}
 # places that only a running container shows, and that are looked at again when it has stopped
-PLACES = ("bundle", "rootfs", "state_dir", "fifos")
+PLACES = ("bundle", "container_dir", "rootfs", "state_dir", "fifos")
 
 
 class Subject(msgspec.Struct, kw_only=True):
@@ -101,9 +101,17 @@ def look_processes(subject: Subject) -> dict[str, Any]:
 
 
 def look_directory(subject: Subject) -> dict[str, Any]:
-    """Return the container's directory below the data root, and the json log in it."""
-    directory = os.path.join(subject.root or "", "containers", subject.id)
-    if not subject.root or not os.path.isdir(directory):
+    """Return the container's directory, and the json log in it.
+
+    It lies below the data root, or is where the engine says that host name or log stand.
+    """
+    inspect = subject.seen.get("inspect", {})
+    told = [os.path.dirname(str(inspect.get(key))) for key in ("HostnamePath", "LogPath")]
+    places = (os.path.join(subject.root or "/", "containers", subject.id), *told)
+    directory = next(
+        (place for place in places if os.path.isabs(place) and os.path.isdir(place)), None
+    )
+    if directory is None:
         return {}
     files = disk.tree(directory)
     log = files.get(f"{subject.id}-json.log")

@@ -343,10 +343,16 @@ class SceneView(MomentView):
         """Return the directories in which aufs and vfs keep what a container sees."""
         return [os.path.join(self.scene.root or "/", driver, name) for name in ("mnt", "dir")]
 
+    def named(self) -> str:
+        """Return the container's name, which the suite gave it."""
+        told = (str(at.inspect.get("Name") or "") for at in self.scene.moments.values())
+        return next((name.removeprefix("/") for name in told if name), "")
+
     def names(self) -> dict[str, str]:
         """Return what differs from run to run: token of golden/README.md -> text seen here."""
         found = {
             "<ID>": self.scene.id,
+            "<NAME>": self.named(),
             "<ID12>": self.scene.id[:12],
             "<ROOT>": self.scene.root,
             "<RUN>": config.exec_root(self.scene.daemon),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from startkit.client import Client, ClientError
@@ -18,9 +19,16 @@ from startkit.targets.target import Socket
 if TYPE_CHECKING:
     from startkit.targets.target import Target
 
-# cgroups that engines make above a container's and never remove: their own, and a scene's
-PARENT = "docker"
-OURS = "startkit-suite"
+# cgroups that engines make above a container's and never remove, and a scene's; inner ones first
+CGROUPS = ("docker", "libpod_parent/conmon", "libpod_parent", "startkit-suite")
+# what engines and runtimes keep outside of the places they are told, inner ones first
+TRACES = (
+    "/run/runc",
+    "/var/lib/containers/cache/blob-info-cache-v1.boltdb",
+    "/var/lib/containers/cache",
+    "/var/lib/containers",
+)
+TOP = "/sys/fs/cgroup"
 
 
 class Guest:
@@ -29,7 +37,9 @@ class Guest:
     def __init__(self, target: Target) -> None:
         self.client = Client(target.path, timeout_s=5) if isinstance(target, Socket) else None
         self.had_image = self.has_image()
-        self.absent = [path for path in parents(PARENT) if not os.path.isdir(path)]
+        inside = [os.path.join(top, name) for name in CGROUPS for top in hierarchies()]
+        self.absent = [path for path in (*inside, *TRACES) if not os.path.exists(path)]
+        self.tops = tops()
 
     def has_image(self) -> bool:
         """Say whether the running engine has the suites' image; True when it does not answer."""
@@ -39,15 +49,24 @@ class Guest:
             return True
 
     def leave(self) -> None:
-        """Remove the image from an engine that runs on, and the empty cgroup parents."""
+        """Remove the image from an engine that runs on, and what it or ours left on the host."""
         if self.client and not self.had_image:
             with contextlib.suppress(ClientError):
                 self.client.delete(f"/images/{IMAGE}", force=True)
-        for path in (*self.absent, *parents(OURS)):
+        for path in self.absent:
             with contextlib.suppress(OSError):
-                os.rmdir(path)
+                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+        for path in tops() - self.tops:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def parents(name: str) -> list[str]:
-    """Return where a cgroup parent stands or would stand in each hierarchy."""
-    return [os.path.join(top, name) for top in cgroups.hierarchies().values()]
+def hierarchies() -> list[str]:
+    """Return the mounted hierarchies."""
+    return list(cgroups.hierarchies().values())
+
+
+def tops() -> set[str]:
+    """Return the directories that podman makes for v1 hierarchies that are not mounted here."""
+    places = [os.path.join(TOP, name) for name in os.listdir(TOP)] if os.path.isdir(TOP) else []
+    found = {place for place in places if os.path.isdir(os.path.join(place, "libpod_parent"))}
+    return found - set(hierarchies())

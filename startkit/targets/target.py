@@ -57,6 +57,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str
     start: list[str]
     ready: str  # the socket
+    files: dict[str, str] = {}  # name -> text, written below the root before the start
     needs: list[str] = []  # programs on PATH
     runtime: str = ""  # the OCI runtime that is judged with it
 
@@ -70,6 +71,9 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         argv = [word.format(root=root) for word in self.start]
         argv[0] = which(argv[0]) or argv[0]
         ready = self.ready.format(root=root)
+        for name, text in self.files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
         log = root / "log"
         with log.open("wb") as output:
             child = subprocess.Popen(

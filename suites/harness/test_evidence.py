@@ -261,6 +261,47 @@ def test_the_title_of_a_process_ends_where_its_padding_begins():
     assert "" not in procfs.process(os.getpid()).argv[-1:]
 
 
+@pytest.mark.parametrize("option", ["--exec-root", "--runroot"])
+def test_the_run_directory_is_the_one_that_the_daemon_was_told(tmp_path, option):
+    words = {"pid": 1, "ppid": 0, "comm": "", "exe": "", "cwd": "/", "pgid": 1, "sid": 1}
+    daemon = Process(argv=["engine", option, str(tmp_path)], **words)
+
+    assert [config.exec_root(daemon), config.exec_root(None)] == [str(tmp_path), "/run/docker"]
+
+
+@pytest.mark.parametrize("key", ["HostnamePath", "LogPath"])
+def test_a_container_s_directory_is_where_the_engine_says_that_a_file_of_it_is(tmp_path, key):
+    (tmp_path / "hostname").write_text("box")
+    one = subject(None)
+    one.seen = {"inspect": {key: str(tmp_path / "some")}}
+
+    found = look.look_directory(one)
+
+    assert (found["container_dir"], list(found["container_files"])) == (str(tmp_path), ["hostname"])
+
+
+def test_nowhere_is_no_directory_of_a_container():
+    one = subject(None)
+    one.seen = {"inspect": {"HostnamePath": "./hostname", "LogPath": None}}
+
+    assert look.look_directory(one) == {}
+
+
+@pytest.mark.parametrize("name", [ID, f"libpod-{ID}", f"docker-{ID}.scope", f"libpod-{ID}.scope"])
+def test_a_directory_is_known_by_the_spellings_of_an_id(tmp_path, name):
+    (tmp_path / "parent" / name).mkdir(parents=True)
+    (tmp_path / "parent" / f"other-{ID}").mkdir()
+
+    assert disk.named(str(tmp_path), ID) == [str(tmp_path / "parent" / name)]
+
+
+def test_the_name_of_a_container_is_a_token():
+    moment = Moment(inspect={"Name": "/startkit-plain-gw1"})
+    view = SceneView(seen(), Scene(name="plain", recipe={}, id=ID, moments={"running": moment}))
+
+    assert view.names()["<NAME>"] == "startkit-plain-gw1"
+
+
 def test_cgroups_that_nobody_made_are_not_found():
     assert cgroups.find(ID) == {}
 

@@ -76,6 +76,33 @@ def test_a_verdict_follows_from_value_and_dialect(observed, said, expected):
 
 
 @pytest.mark.parametrize(
+    ("seen", "observed", "expected"),
+    [
+        (["c", "d"], ["d", "c"], "expected-difference"),
+        (["c", "d"], ["c", "d"], "expected-difference"),
+        (["c", "d"], ["c"], "stale"),
+        (["c", "d"], ["d", "c", "c"], "stale"),
+        (["c", 1], [True, "c"], "stale"),
+        (["b", "a"], ["a", "b"], "stale"),  # what the clause says
+        ("cd", ["c", "d"], "stale"),
+    ],
+)
+def test_an_order_that_changes_is_told_so(seen, observed, expected):
+    said = dialect(seen)
+    loose = [msgspec.structs.replace(said.difference[0], any_order=True)]
+
+    assert status(observed, msgspec.structs.replace(said, difference=loose)) == expected
+    assert expected == "stale" or status(["d", "c"], said) == "stale"
+
+
+def test_an_entry_without_a_value_says_that_nothing_is_seen():
+    entry = dialects.Entry(clause="io.x", reason="so it is")
+    said = msgspec.structs.replace(dialect(), difference=[entry])
+
+    assert [status(None, said), status("c", said)] == ["expected-difference", "stale"]
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         (True, 1),

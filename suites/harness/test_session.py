@@ -43,7 +43,10 @@ def evidence(tmp_path, **scenes):
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("--target=nobody", "Exit: no target 'nobody': unix:///PATH, or one of docker, startkit"),
+        (
+            "--target=nobody",
+            "Exit: no target 'nobody': unix:///PATH, or one of docker, podman, startkit",
+        ),
         ("--evidence=/nowhere", "No such file or directory"),
     ],
     ids=["target", "evidence"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,8 @@ import sys
 import pytest
 
 from startkit import kernel
-from startkit.observe import procfs
-from startkit.targets import process
+from startkit.observe import cgroups, procfs
+from startkit.targets import guest, process
 from startkit.targets.target import Engine, Socket, TargetError, find_target
 from startkit.targets.watch import Live
 
@@ -34,11 +35,11 @@ def engine(code, **more):
 
 def test_a_path_is_a_socket_and_a_word_is_a_recipe():
     assert isinstance(find_target("unix:///run/x.sock"), Socket)
-    assert find_target("docker").name == "docker"
+    assert [find_target(name).name for name in ("docker", "podman")] == ["docker", "podman"]
 
 
 def test_an_unknown_word_is_answered_with_the_known_ones():
-    with pytest.raises(TargetError, match="docker, startkit"):
+    with pytest.raises(TargetError, match="docker, podman, startkit"):
         find_target("nobody")
 
 
@@ -52,6 +53,19 @@ def test_a_recipe_with_an_unknown_key_is_refused(tmp_path):
 
 def test_what_is_not_installed_is_named():
     assert engine("", needs=["no-such-program", "sh"]).missing() == ["no-such-program"]
+
+
+def test_a_recipes_files_are_there_before_its_program(tmp_path):
+    code = "raise SystemExit(open('etc/e.conf').read())"
+    started = Engine(
+        name="e",
+        start=["env", "-C", "{root}", sys.executable, "-c", code],
+        ready="{root}/api.sock",
+        files={"etc/e.conf": "{root} stays"},
+    )
+
+    with pytest.raises(TargetError, match=r"{root} stays$"):
+        started.running(tmp_path).__enter__()
 
 
 def test_an_engine_that_ends_at_once_is_quoted(tmp_path):
@@ -90,3 +104,45 @@ def test_a_mount_below_the_root_is_undone_by_the_sweep(tmp_path):
 
     assert not [one for one in procfs.mounts() if one.target == str(inside)]
     assert not os.path.exists(tmp_path)
+
+
+@pytest.fixture
+def hierarchy():
+    """Give a place where a v1 hierarchy would be mounted that this host has not."""
+    if guest.TOP in cgroups.hierarchies().values():
+        pytest.skip("not-applicable: the host has cgroup v2 alone")
+    place = os.path.join(guest.TOP, f"test-{os.getpid()}")
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def test_a_guest_takes_away_what_podman_leaves_where_no_hierarchy_is(hierarchy):
+    one = guest.Guest(None)
+    os.makedirs(f"{hierarchy}/libpod_parent/conmon")
+
+    one.leave()
+
+    assert not os.path.exists(hierarchy)
+
+
+@pytest.mark.parametrize("there", ["libpod_parent", "other"])
+def test_a_guest_leaves_what_was_there_or_is_nobodys(hierarchy, there):
+    before = guest.Guest(None) if there == "other" else None
+    os.makedirs(f"{hierarchy}/{there}")
+
+    (before or guest.Guest(None)).leave()
+
+    assert os.path.exists(hierarchy)
+
+
+def test_a_guest_removes_traces_that_were_not_there(tmp_path, monkeypatch):
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.mkdir()
+    monkeypatch.setattr(guest, "TRACES", (str(new / "cache"), str(new), str(old)))
+    one = guest.Guest(None)
+    new.mkdir()
+    (new / "cache").touch()
+
+    one.leave()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
