@@ -113,14 +113,14 @@ def exchanged(name: str, mutant: Mutant) -> dict[str, str]:
 def make(name: str, mutant: Mutant, place: Path) -> None:
     """Write the tree of a wrong engine into `place`: a copy with its changes.
 
-    Raises MutantError.
+    What Python has compiled comes along, or each of hundreds of short programs would do it
+    again; of a changed file it is outdated by its time. Raises MutantError.
     """
     texts = exchanged(name, mutant)
-    skip = shutil.ignore_patterns("__pycache__", "*.pyc")
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, place / part, ignore=skip)
+            shutil.copytree(source, place / part)
         else:
             shutil.copy(source, place / part)
     for file, text in texts.items():
@@ -151,7 +151,7 @@ def run(name: str, clause: str, mutant: Mutant) -> Outcome:
         command += [*tests(mutant), "--results", str(place / "results")]
         path = f"{directory}/bin:{os.environ['PATH']}"
         environment = {**os.environ, "PYTHONPATH": directory, "PATH": path}
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment["PYTHONDONTWRITEBYTECODE"] = ""
         try:
             done = subprocess.run(
                 command, cwd=place, env=environment, capture_output=True, text=True,
