@@ -83,8 +83,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.startkit = Session(config)
     except (GoldenError, TargetError, ValueError) as error:
         usage(str(error))
-    if config.option.results and not config.option.xmlpath:
-        config.option.xmlpath = str(config.option.results / "junit.xml")
+    if config.option.results:
+        config.option.xmlpath = config.option.xmlpath or str(config.option.results / "junit.xml")
+        if config.pluginmanager.hasplugin("ctrf"):
+            config.option.ctrf = config.option.ctrf or str(config.option.results / "ctrf.json")
     if not is_worker(config):
         config.pluginmanager.register(Controller(config.startkit))
         if os.environ.get("STARTKIT_NO_SKIPS"):

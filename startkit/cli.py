@@ -158,7 +158,7 @@ def add_diff(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     """Add `startkit diff`."""
     diff = commands.add_parser("diff", help="compare two runs of the suite, clause by clause")
     for name in ("first", "second"):
-        diff.add_argument(name, type=Path, help="a verdicts.json, or a directory with one")
+        diff.add_argument(name, type=Path, help="a results.jsonl, or a directory with one")
     diff.set_defaults(run=run_diff)
 
 
@@ -166,12 +166,8 @@ def run_diff(options: argparse.Namespace) -> int:
     """Print what differs; exit as diff(1) does: 0 alike, 1 not, 2 trouble."""
     from startkit.report import compare, result
 
-    paths = [
-        path / "verdicts.json" if path.is_dir() else path
-        for path in (options.first, options.second)
-    ]
     try:
-        said, unlike = compare.report(*map(result.read, paths))
+        said, unlike = compare.report(result.read(options.first), result.read(options.second))
     except ValueError as error:
         print(f"startkit diff: {error}", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
 """`startkit diff`: two runs beside each other, clause by clause.
 
-Rule: pure, on what verdicts.json holds; what was seen decides, not what was made of it, so
+Rule: pure, on what results.jsonl holds; what was seen decides, not what was made of it, so
 two engines that differ from the article in the same way are alike.
 """
 

@@ -1,7 +1,7 @@
-"""verdicts.json and evidence.json: what a run leaves for programs and for later.
+"""What a run leaves for programs and for later: evidence.json, results.jsonl, verdicts.json.
 
-Rule: `counts` stands last in verdicts.json. A file that was cut off has none, and a
-reader refuses it.
+Rule: `counts` stands last, in results.jsonl as a footer. A file that was cut off has none,
+and a reader refuses it. verdicts.json is the same as one document.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from startkit.judge.verdict import Verdict  # noqa: TC001 - msgspec reads the type
+from startkit.judge.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from startkit.observe.evidence import Seen
 
 FORMAT = 1
+decode = msgspec.json.decode
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool
     taken: str
     startkit: str
+
+
+class Footer(msgspec.Struct, frozen=True, kw_only=True):
+    """What it came to: the last line of results.jsonl."""
+
+    notes: list[str]
+    exit: int
+    counts: dict[str, int]  # status -> number of verdicts
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,22 +65,56 @@ def count(verdicts: Sequence[Verdict]) -> dict[str, int]:
 
 
 def write(path: Path, document: msgspec.Struct) -> None:
-    """Write a document as indented JSON: whole, or not at all."""
+    """Write a document as indented JSON."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file: whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+    partial.write_bytes(data)
     partial.replace(path)
 
 
+def lines(result: Result) -> bytes:
+    """Return results.jsonl: header, a verdict a line, footer."""
+    footer = Footer(notes=result.notes, exit=result.exit, counts=result.counts)
+    return msgspec.json.Encoder().encode_lines([result.header, *result.verdicts, footer])
+
+
 def read(path: Path) -> Result:
-    """Return a verdicts.json. Raises ValueError when it is cut off or counted wrong."""
+    """Return the results in a file, or in results.jsonl of a directory.
+
+    Raises ValueError when it is cut off, counted wrong, or of another format.
+    """
+    file = path / "results.jsonl" if path.is_dir() else path
     try:
-        result = msgspec.json.decode(path.read_bytes(), type=Result)
+        data = file.read_bytes()
+        result = read_lines(data) if file.suffix == ".jsonl" else decode(data, type=Result)
+        if result.header.format != FORMAT:
+            raise ValueError(f"format {result.header.format}, this reads format {FORMAT}")
+        if result.counts != count(result.verdicts):
+            raise ValueError("its counts are not those of its verdicts")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if result.counts != count(result.verdicts):
-        raise ValueError(f"{path}: its counts are not those of its verdicts")
+        raise ValueError(f"{file}: {error}") from None
     return result
+
+
+def read_lines(data: bytes) -> Result:
+    """Return what `lines` made. Raises ValueError."""
+    rows = data.splitlines() or [b""]
+    try:
+        footer = decode(rows[-1], type=Footer)
+    except ValueError:
+        raise ValueError("no footer: the run did not come to its end") from None
+    return Result(
+        header=decode(rows[0], type=Header),
+        verdicts=[decode(row, type=Verdict) for row in rows[1:-1]],
+        notes=footer.notes,
+        exit=footer.exit,
+        counts=footer.counts,
+    )
 
 
 def merge(parts: Sequence[Seen]) -> Seen | None:

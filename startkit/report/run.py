@@ -13,7 +13,7 @@ import msgspec
 from startkit import __version__
 from startkit.judge.text import failure_text
 from startkit.judge.verdict import Verdict, counts_against, exit_code
-from startkit.report import result, text
+from startkit.report import html, result, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ class Run(msgspec.Struct, kw_only=True):
         lines = [text.scoreboard(title, self.verdicts, self.areas(), color=color)]
         lines += self.notes
         if self.results:
-            lines.append(f"evidence.json, verdicts.json in {self.results}")
+            lines.append(f"report.html, evidence.json, results.jsonl in {self.results}")
         code = self.code()
         line = text.sentence(result.count(self.verdicts), code, self.why())
         other = f"exit {status}: something else failed; for the verdicts alone {line}"
@@ -85,15 +85,19 @@ class Run(msgspec.Struct, kw_only=True):
                 yield failure_text(one, clause, self.dialect, place)
 
     def write(self) -> None:
-        """Write evidence.json and verdicts.json."""
+        """Write evidence, verdicts and the page that shows them."""
         seen = result.merge(self.parts)
         if seen is None or self.results is None:
             return
         result.write(self.results / "evidence.json", seen)
-        result.write(self.results / "verdicts.json", self.document(seen))
+        document = self.document(seen)
+        result.write(self.results / "verdicts.json", document)
+        result.write_whole(self.results / "results.jsonl", result.lines(document))
+        made = html.page(document, self.clauses, self.dialect)
+        result.write_whole(self.results / "report.html", made.encode())
 
     def document(self, seen: Seen) -> result.Result:
-        """Return verdicts.json; verdicts in the order of the clauses."""
+        """Return the results; verdicts in the order of the clauses."""
         place = {name: number for number, name in enumerate(self.clauses)}
         ordered = sorted(self.verdicts, key=lambda one: place.get(one.clause, len(place)))
         return result.Result(

@@ -79,9 +79,10 @@ def test_a_long_value_is_told_as_a_diff():
 
 
 def test_the_command_exits_as_diff_does(tmp_path, capsys):
-    for name, seen in (("a", "one"), ("b", "two")):
-        result.write(tmp_path / name / "verdicts.json", document(name, verdict("x.y", seen)))
-    (tmp_path / "cut").write_bytes(msgspec.json.encode(document("a", verdict("x.y", 1)))[:-20])
+    one, other = document("a", verdict("x.y", "one")), document("b", verdict("x.y", "two"))
+    result.write_whole(tmp_path / "a" / "results.jsonl", result.lines(one))
+    result.write(tmp_path / "b" / "verdicts.json", other)
+    (tmp_path / "cut").write_bytes(msgspec.json.encode(one)[:-20])
     a, b, cut = (str(tmp_path / name) for name in ("a", "b/verdicts.json", "cut"))
 
     assert [cli.main(["diff", a, a]), cli.main(["diff", a, b]), cli.main(["diff", a, cut])] == [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
 
+import msgspec
+import offline
 import pytest
 
 from startkit.judge.verdict import Verdict
@@ -19,7 +21,9 @@ def verdict(status, clause="bundle.x"):
 
 
 def run(tmp_path, *verdicts, strict=False, level="ARTICLE"):
-    clauses = {"bundle.x": SimpleNamespace(level=level), "io.y": SimpleNamespace(level=level)}
+    known = offline.CLAUSES["bundle.mode"]
+    names = ("bundle.x", "io.y")
+    clauses = {name: msgspec.structs.replace(known, id=name, level=level) for name in names}
     return Run(
         target="t", strict=strict, results=tmp_path, clauses=clauses, verdicts=list(verdicts)
     )
@@ -68,34 +72,69 @@ def test_a_run_writes_what_can_be_read_again(tmp_path):
     one.parts.append(seen("a", plain="1"))
     one.write()
 
-    written = result.read(tmp_path / "verdicts.json")
+    written = result.read(tmp_path)
 
+    assert result.read(tmp_path / "verdicts.json") == written
     assert [row.clause for row in written.verdicts] == ["bundle.x", "io.y"]
     assert (written.exit, written.counts) == (1, {"conforms": 1, "differs": 1})
     assert load_evidence(tmp_path) == one.parts[0]
 
 
-@pytest.mark.parametrize("cut", [1, 20, 200], ids=str)
-def test_results_that_were_cut_off_are_refused(tmp_path, cut):
-    one = run(tmp_path, verdict("conforms"))
+def written(tmp_path, name):
+    """Return a results file of a run with two verdicts."""
+    one = run(tmp_path, verdict("conforms"), verdict("differs", "io.y"))
     one.parts.append(seen("a"))
     one.write()
-    path = tmp_path / "verdicts.json"
+    return tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["verdicts.json", "results.jsonl"])
+@pytest.mark.parametrize("cut", [1, 20, 200, 5000], ids=str)
+def test_results_that_were_cut_off_are_refused(tmp_path, name, cut):
+    path = written(tmp_path, name)
     path.write_bytes(path.read_bytes()[: -cut - 1])
 
-    with pytest.raises(ValueError, match=r"verdicts\.json"):
+    with pytest.raises(ValueError, match=rf"^{path}: "):
         result.read(path)
 
 
-def test_results_with_a_verdict_taken_out_are_refused(tmp_path):
-    one = run(tmp_path, verdict("conforms"), verdict("differs", "io.y"))
-    one.parts.append(seen("a"))
-    document = one.document(one.parts[0])
-    document.verdicts.pop()
-    result.write(tmp_path / "verdicts.json", document)
+@pytest.mark.parametrize(
+    ("keep", "says"),
+    [
+        ([0, 1, 2], "no footer"),
+        ([0, 1, 3], "counts"),
+        ([1, 2, 3], "missing required field"),
+        ([3], "missing required field"),
+        ([0], "no footer"),
+        ([], "no footer"),
+        ([0, 1, 1, 2, 3], "counts"),
+        ([0, 3, 1, 2, 3], "missing required field"),
+    ],
+    ids=["footer", "verdict", "header", "footer-only", "header-only", "all", "twice", "middle"],
+)
+def test_a_line_that_is_missing_or_misplaced_is_told(tmp_path, keep, says):
+    path = written(tmp_path, "results.jsonl")
+    rows = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(rows[number] for number in keep))
 
-    with pytest.raises(ValueError, match="counts"):
-        result.read(tmp_path / "verdicts.json")
+    with pytest.raises(ValueError, match=says):
+        result.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["verdicts.json", "results.jsonl"])
+def test_results_of_another_format_are_refused(tmp_path, name):
+    path = written(tmp_path, name)
+    text = path.read_text()
+    path.write_text(text.replace('"format":1', '"format":9').replace('"format": 1', '"format": 9'))
+
+    with pytest.raises(ValueError, match="format 9, this reads format 1"):
+        result.read(path)
+
+
+def test_a_verdict_is_a_line(tmp_path):
+    rows = written(tmp_path, "results.jsonl").read_text().splitlines()
+
+    assert [min(json.loads(row)) for row in rows] == ["dialect", "clause", "clause", "counts"]
 
 
 def test_evidence_of_another_format_is_refused(tmp_path):

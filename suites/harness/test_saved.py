@@ -66,7 +66,7 @@ def test_results_are_written_where_they_are_wanted(tmp_path):
     path = evidence(tmp_path, engine="stranger")
     cli.main(["judge", path, "--results", str(tmp_path / "again")])
 
-    written = result.read(tmp_path / "again" / "verdicts.json")
+    written = result.read(tmp_path / "again")
 
     assert [one.clause for one in written.verdicts] == list(offline.CLAUSES)
     assert (tmp_path / "again" / "evidence.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -75,17 +76,22 @@ def test_a_socket_that_is_not_there_is_named_once_and_exit_3(tmp_path):
     assert f"exit 3: nothing was judged: socket: not here: {tmp_path}/api.sock" in ran.stdout
 
 
-def test_a_run_writes_evidence_verdicts_and_junit(tmp_path):
+def test_a_run_writes_evidence_verdicts_and_reports(tmp_path):
     suite(tmp_path, evidence(tmp_path, plain="the engine hung"), "-n2")
 
-    written = result.read(tmp_path / "results" / "verdicts.json")
+    written = result.read(tmp_path / "results")
 
     statuses = {one.status for one in written.verdicts}
 
     assert {"no-evidence"} == statuses - {"not-applicable"}  # where the host has no cgroup v1
     assert "the engine hung" in {one.reason for one in written.verdicts}
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "ctrf.json",
         "evidence.json",
         "junit.xml",
+        "report.html",
+        "results.jsonl",
         "verdicts.json",
     ]
+    told = json.loads((tmp_path / "results" / "ctrf.json").read_text())["results"]
+    assert told["summary"]["tests"] == len(written.verdicts) == len(told["tests"])
