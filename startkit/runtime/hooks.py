@@ -13,6 +13,7 @@ import os
 import select
 
 from startkit import kernel
+from startkit.runtime import process, trampoline
 from startkit.runtime.text import ContainerError, json_text, told
 
 TYPE_CHECKING = False
@@ -69,10 +70,9 @@ def be_hook(
             environment = os.environ if own is None else dict(w.split("=", 1) for w in own)
             path, arguments = hook["path"], hook.get("args") or [hook["path"]]
             hop, report = way
+            process.close_on_exec(3)
             if hop == -1:
                 os.execve(path, arguments, environment)
-            from startkit.runtime import trampoline
-
             os.dup2(stdio[1], report)
             trampoline.jump(hop, report, [path, *arguments], dict(environment))
     except OSError as error:

@@ -137,6 +137,7 @@ def join_cgroups(init: Init) -> None:
     cgroup.join(init.creation.cgroups, unified=False)
     if init.is_new("user"):
         init.creation.wait_for("mapped")
+    if "user" in init.namespaces:
         become_root()
     if init.is_new("cgroup"):
         kernel.unshare(kernel.CLONE_NEWCGROUP)

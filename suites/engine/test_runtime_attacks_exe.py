@@ -6,6 +6,7 @@ CVE-2019-5736: who executes or opens /proc/PID/exe of init has a descriptor of t
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import mmap
 import os
@@ -114,15 +115,20 @@ def look_around(refused, reached):
 
 
 def attack_from_inside(init, wanted, *counters):
-    """Fork `look_around` into the container of `init`, with its capabilities; return the pid."""
+    """Fork `look_around` into the container of `init` and return the pid.
+
+    With capabilities `wanted`, or, where it is None, with all that its user namespace gives.
+    """
     attacker = os.fork()
     if attacker == 0:
-        for kind in ("pid", "mnt"):
-            kernel.setns(os.open(f"/proc/{init}/ns/{kind}", os.O_RDONLY))
+        kinds = ("pid", "mnt", "user")[: 2 if wanted else 3]
+        for fd in [os.open(f"/proc/{init}/ns/{kind}", os.O_RDONLY) for kind in kinds]:
+            kernel.setns(fd)
         if os.fork() == 0:  # the first that is in the pid namespace itself
-            sets = caps.Sets(wanted)
-            caps.limit(sets, caps.bounding_set())
-            caps.apply(sets)
+            if wanted:
+                sets = caps.Sets(wanted)
+                caps.limit(sets, caps.bounding_set())
+                caps.apply(sets)
             look_around(*counters)
         os.wait()
         os._exit(0)
@@ -144,6 +150,30 @@ def test_nobody_in_the_container_opens_what_a_visitor_has(bundle):
         assert os.waitpid(visitor, 0)[1] == 0
     bundle.call("kill", bundle.id, "KILL")
     os.waitpid(attacker, 0)
+
+    assert (refused.value > 0, reached.value) == (True, 0)
+
+
+def test_nor_what_an_init_has_that_is_born_among_them(bundle):
+    # Another container joins the namespaces; its init is the host's interpreter until `start`.
+    # In a user namespace the attacker has CAP_SYS_PTRACE over all that stand in it.
+    refused, reached = (mmap_counter() for _ in range(2))
+    with bundle.user_namespace():
+        first = bundle.create("sleep", "100")
+        attacker = attack_from_inside(first, None, refused, reached)
+        second = copy.deepcopy(bundle)
+        second.id, second.pids, linux = f"{bundle.id}-second", [], second.config["linux"]
+        linux["cgroupsPath"] += "-second"
+        del linux["uidMappings"], linux["gidMappings"]
+        for entry in linux["namespaces"]:
+            if entry["type"] in ("pid", "user"):
+                entry["path"] = f"/proc/{first}/ns/{entry['type']}"
+        for _ in range(ROUNDS // 4):
+            assert second.create_in_child(lambda: None) == 0
+            second.call("delete", "--force", second.id)
+            second.wait()
+        bundle.call("kill", bundle.id, "KILL")
+        os.waitpid(attacker, 0)
 
     assert (refused.value > 0, reached.value) == (True, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -172,14 +173,22 @@ def test_a_mount_that_hides_a_part_of_proc_is_refused(bundle, target):
 
 
 @pytest.mark.parametrize("source", ["image", "bind"])
-def test_a_planted_null_device_masks_nothing(bundle, tmp_path, source):
+@pytest.mark.parametrize("planted", ["file", "zero device", "symlink"])
+def test_a_planted_null_device_masks_nothing(bundle, tmp_path, source, planted):
     # A file where the null device belongs: what is written to a masked path could be read back.
     dev = bundle.rootfs / "dev" if source == "image" else tmp_path / "dev"
     dev.mkdir(exist_ok=True)
-    (dev / "null").write_text("planted")
+    if planted == "file":
+        (dev / "null").write_text("planted")
+    elif planted == "symlink":
+        (dev / "null").symlink_to("/etc/passwd")
+    else:
+        os.mknod(dev / "null", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     mounts = [m for m in bundle.config["mounts"] if not m["destination"].startswith("/dev")]
     bind = {"destination": "/dev", "type": "bind", "source": str(dev), "options": ["bind"]}
     bundle.config["mounts"] = mounts + [bind] * (source == "bind")
+    if source == "image":  # noticed by who makes devices; in a bind by who masks
+        bundle.config["linux"]["maskedPaths"] = []
     done = bundle.run("true")
 
     assert done.returncode == 1
