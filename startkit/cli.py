@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add_diff(commands)
     add_explain(commands)
     add_mutants(commands)
+    add_learn(commands)
     return made
 
 
@@ -228,6 +229,50 @@ def run_mutants(options: argparse.Namespace) -> int:
         return 2
     print(mutants.sums(outcomes))
     return int(any(one.status != "killed" for one in outcomes))
+
+
+def add_learn(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `startkit learn`."""
+    learn = commands.add_parser("learn", help="write the engine's steps yourself, lesson by lesson")
+    learn.set_defaults(run=run_learn, action="map")
+    learn.add_argument(
+        "-C", dest="course", type=Path, default=Path(), metavar="DIR", help="the course's directory"
+    )
+    actions = learn.add_subparsers(title="actions", metavar="ACTION")
+    init = actions.add_parser("init", help="write a course: a file a lesson")
+    init.add_argument("directory", type=Path, metavar="DIR")
+    check = actions.add_parser("check", help="try a lesson on a real container")
+    check.add_argument("lesson", nargs="?", default="", help="number or name; else the next one")
+    check.add_argument(
+        "--hint", action="count", default=0, help="where to look; twice: what; three times: how"
+    )
+    solution = actions.add_parser("solution", help="show the engine's own function")
+    solution.add_argument("lesson", help="number or name")
+    for name, parser in (("init", init), ("check", check), ("solution", solution)):
+        parser.set_defaults(action=name)
+
+
+def run_learn(options: argparse.Namespace) -> int:
+    """Print the map of a course, or do what is asked; a lesson that is not done is exit 1."""
+    from startkit.learn import course, lesson
+    from startkit.learn.lesson import LessonError
+
+    try:
+        if options.action == "init":
+            made = course.init(options.directory)
+            print(f"{len(course.names())} lessons in {made.directory}; begin with the first file")
+        elif options.action == "check":
+            outcome = course.Course(options.course).check(options.lesson, options.hint)
+            print(outcome.text)
+            return int(not outcome.passed)
+        elif options.action == "solution":
+            print(lesson.find(options.lesson).shown())
+        else:
+            print(course.Course(options.course).map(color=sys.stdout.isatty()))
+    except (LessonError, OSError) as error:
+        print(f"startkit learn: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
