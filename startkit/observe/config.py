@@ -112,10 +112,10 @@ def read_config(bundle: str) -> dict[str, Any] | None:
 
 
 def find_rootfs(bundle: str, config: dict[str, Any]) -> str | None:
-    """Return the absolute path that root.path of config.json names."""
+    """Return the place that root.path of config.json names, as a mount table would."""
     root = config.get("root")
     path = root.get("path") if isinstance(root, dict) else None
-    return os.path.join(bundle, path) if isinstance(path, str) else None
+    return os.path.realpath(os.path.join(bundle, path)) if isinstance(path, str) else None
 
 
 def find_state_dir(shim: Process, container: str) -> str | None:

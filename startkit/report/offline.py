@@ -102,6 +102,9 @@ def verdict(clause: Clause, test: Test, seen: View, dialect: Dialect | None) -> 
     except NoEvidence as error:
         if dialect and (lack := dialect.lacks(clause)):
             return verdict_of(clause, "not-applicable", f"no {lack.what}: {lack.reason}")
+        if refused := seen.refusal():
+            want = None if clause.expected is UNSET else UNSET
+            return judge(clause, f"refused: {refused}", dialect, want=want, names=seen.names())
         return verdict_of(clause, "no-evidence", str(error))
     except Exception as error:
         reason = traceback.format_exception_only(error)[-1].strip()

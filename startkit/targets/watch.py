@@ -40,6 +40,10 @@ class Unseen:
         """Return no token."""
         return {}
 
+    def refusal(self) -> str | None:
+        """Return None: nothing was asked."""
+        return None
+
     def __getattr__(self, name: str) -> Any:
         raise NoEvidence(f"the evidence has no scene {self.name!r}")
 

@@ -117,7 +117,7 @@ def test_rbind_takes_along_what_is_below(seen, expect):
 
 @clause("runtime.mounts.readonly")
 def test_a_read_only_tmpfs(seen, expect):
-    expect(seen.mount("/made/deep/down").options[0])
+    expect("ro" if "ro" in seen.mount("/made/deep/down").options else "rw")
 
 
 @clause("runtime.mounts.shm.mode")

@@ -115,6 +115,39 @@ def test_what_a_lost_worker_took_along_is_no_evidence_and_not_broken():
     assert {one.status for one in found} == {"conforms", "no-evidence"}
 
 
+def test_what_is_refused_is_seen_and_differs():
+    seen = offline.reference()
+    told = seen.scenes["readonly"]
+    start = msgspec.structs.replace(told.answers["start"], status=500, body={"message": "no"})
+    scene = msgspec.structs.replace(told, answers={**told.answers, "start": start}, moments={})
+    trial = seen.trials["propagation"]
+    create = msgspec.structs.replace(trial.calls["create"], status=1, said="no")
+    trial = msgspec.structs.replace(trial, calls={"create": create}, glimpses={}, output="")
+    refused = msgspec.structs.replace(
+        seen,
+        scenes={**seen.scenes, "readonly": scene},
+        trials={**seen.trials, "propagation": trial},
+    )
+    found = {one.clause: one for one in offline.verdicts(refused).values()}
+
+    differing = {one.scene for one in found.values() if one.status == "differs"}
+    assert differing == {"readonly", "propagation"}
+    assert {one.status for one in found.values()} == {"conforms", "differs"}
+    assert found["runtime.devices.fifo"].observed == "refused: create: no"
+    assert found["rootfs.read-only"].observed.startswith(
+        "refused: POST /containers/{id}/start: 500"
+    )
+
+
+def test_a_mount_that_is_not_there_is_seen_and_differs():
+    seen = offline.reference()
+    trial = seen.trials["inherited"]
+    trial = msgspec.structs.replace(trial, output="== mounts\ncat: no such file\n== ready\n")
+    mountless = msgspec.structs.replace(seen, trials={**seen.trials, "inherited": trial})
+
+    assert offline.verdict(offline.CLAUSES["runtime.mounts.proc"], mountless).observed == "absent"
+
+
 def test_the_trials_of_workers_become_one():
     seen = offline.reference()
     names = sorted(seen.trials)

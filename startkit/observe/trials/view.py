@@ -5,11 +5,12 @@ Rule: as in `view`: it finds and never judges, and says why where nothing was se
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from startkit.observe.procfs import parse_mount
-from startkit.observe.view import NoEvidence
+from startkit.observe.view import NOT_MOUNTED, NoEvidence
 
 if TYPE_CHECKING:
     from startkit.observe.evidence import Glimpse, Mount, Process, Ran, Seen, Trial
@@ -32,6 +33,14 @@ class TrialView:
         if found is None:
             raise NoEvidence(self.scene.broken or f"{label} was never called")
         return found
+
+    def refusal(self) -> str | None:
+        """Return the first of create and start that the runtime refused."""
+        for label in ("create", "start"):
+            found = self.scene.calls.get(label)
+            if found and found.status:
+                return f"{label}: {found.said.strip()[:200]}"
+        return None
 
     def answers(self, *labels: str) -> list[str]:
         """Return `done` or `refused` for each call."""
@@ -77,15 +86,16 @@ class TrialView:
         return self.scene.output
 
     def mounts(self) -> list[Mount]:
-        """Return the container's mountinfo, as its program read it."""
-        return [parse_mount(line) for line in self.asked("mounts")]
+        """Return the container's mountinfo as its program read it; empty where it could not."""
+        found = []
+        for line in self.asked("mounts"):
+            with contextlib.suppress(ValueError, IndexError):
+                found.append(parse_mount(line))
+        return found
 
     def mount(self, target: str) -> Mount:
-        """Return the uppermost mount at a place. Raises NoEvidence."""
-        found = [one for one in self.mounts() if one.target == target]
-        if not found:
-            raise NoEvidence(f"{target}: nothing is mounted there")
-        return found[-1]
+        """Return the uppermost mount at a place; where nothing is mounted, one that says so."""
+        return next((one for one in reversed(self.mounts()) if one.target == target), NOT_MOUNTED)
 
     def limit(self, name: str) -> str:
         """Return a cgroup file of the running container, `memory.limit_in_bytes`."""
