@@ -23,7 +23,7 @@ from startkit.judge.golden import GoldenError
 from startkit.judge.verdict import Verdict
 from startkit.observe.evidence import Seen
 from startkit.observe.life import load_recipes
-from startkit.report import offline, result
+from startkit.report import offline, result, text
 from startkit.report.run import Run
 from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
@@ -89,6 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.ctrf = config.option.ctrf or str(config.option.results / "ctrf.json")
     if not is_worker(config):
         config.pluginmanager.register(Controller(config.startkit))
+        config.pluginmanager.register(Bar(config.startkit.run))
         if os.environ.get("STARTKIT_NO_SKIPS"):
             config.pluginmanager.register(NoSkips())
 
@@ -191,6 +192,35 @@ class Controller:
             terminalreporter.section("verdicts")
             markup = terminalreporter._tw.hasmarkup
             terminalreporter.write_line(self.run.summary(self.status(), color=markup))
+
+
+class Bar:
+    """A bar in place of pytest's dots, where a person looks on."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.reporter: Any = None
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """See whether there is a terminal, and nobody wants to see names."""
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter and reporter.isatty and session.config.get_verbosity() <= 0:
+            self.reporter = reporter
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Any:
+        """Leave out the letter of a clause's test."""
+        found = yield
+        judged = self.reporter and report.nodeid.startswith(CONFORMANCE)
+        return (found[0], "", "") if judged else found
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Draw the bar anew."""
+        if self.reporter and report.when == "teardown" and report.nodeid.startswith(CONFORMANCE):
+            self.reporter.showfspath = False
+            color = self.reporter._tw.hasmarkup
+            line = text.progress(self.run.verdicts, len(self.run.clauses), color=color)
+            self.reporter.write(f"\r{line}\x1b[K", flush=True)
 
 
 class NoSkips:

@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from startkit.judge.text import MARGIN, failure_text
-from startkit.report.text import STATUSES, by_area, sentence
+from startkit.report.text import STATUSES, WRONG, by_area, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,6 @@ COLOURS = {
     "stale": ("#8250df", "#bc8cff"),
     "broken": ("#a40e26", "#ff7b72"),
 }
-OPEN = ("differs", "stale", "broken")  # what a reader came for
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1f2328; --line: #ddd; --soft: #f6f8fa }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem; font: 16px/1.5 system-ui, sans-serif;
@@ -139,7 +138,7 @@ def row(verdict: Verdict, clause: Clause | None, dialect: Dialect | None) -> str
     if clause:
         level, title = f" [{clause.level}] ", clause.title
         text = failure_text(verdict, clause, dialect, "evidence.json").partition("\n")[2]
-    opened = " open" if verdict.status in OPEN else ""
+    opened = " open" if verdict.status in WRONG else ""
     return (
         f'<details class="{verdict.status}" id="{escape(verdict.clause)}"{opened}><summary>'
         f"<b>{verdict.status}</b> <code>{escape(verdict.clause)}</code>{level}{escape(title)}"

@@ -24,7 +24,9 @@ STATUSES = {
 }
 HEADINGS = {"not-applicable": "not\nappl.", "expected-difference": "expected\ndifference"}
 HEADINGS["no-evidence"] = "no\nevidence"
+WRONG = ("differs", "stale", "broken")
 WIDTH = 100
+BAR = 40
 
 
 def scoreboard(
@@ -38,6 +40,20 @@ def scoreboard(
         console.print(title, style="bold")
         console.print(table(verdicts, areas))
     return capture.get().rstrip("\n") + "\n"
+
+
+def progress(verdicts: Sequence[Verdict], total: int, *, color: bool = False) -> str:
+    """Return one line: a bar, how many clauses are judged, where, and what is wrong so far."""
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+
+    console = Console(width=WIDTH, force_terminal=color, no_color=not color)
+    with console.capture() as capture:
+        console.print(ProgressBar(total, len(verdicts), width=BAR), end="")
+    counts: Counter[str] = Counter(one.status for one in verdicts)
+    wrong = [f"{counts[status]} {status}" for status in WRONG if counts[status]]
+    area = verdicts[-1].clause.partition(".")[0] if verdicts else ""
+    return " ".join([capture.get(), f"{len(verdicts)}/{total}", area, *wrong])
 
 
 def table(verdicts: Sequence[Verdict], areas: Sequence[str]) -> Table:
@@ -72,7 +88,7 @@ def by_area(verdicts: Sequence[Verdict]) -> dict[str, Counter[str]]:
 
 def sentence(counts: dict[str, int], code: int, why: str = "") -> str:
     """Return the last line: what the verdicts come to, and the exit status that says so."""
-    worst = [status for status in ("differs", "stale", "broken") if counts.get(status)]
+    worst = [status for status in WRONG if counts.get(status)]
     bad = [f"{counts[status]} {status}" for status in worst]
     said = {0: "as expected", 1: ", ".join(bad) or "not as expected", 3: why or ", ".join(bad)}
     return f"exit {code}: {said.get(code, why)}"

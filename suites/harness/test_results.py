@@ -150,6 +150,15 @@ def test_the_evidence_of_workers_becomes_one():
     assert {name: one.id for name, one in merged.scenes.items()} == {"plain": "1", "tty": "2"}
 
 
+def test_a_bar_tells_how_far_where_and_what_is_wrong():
+    verdicts = [verdict("differs"), verdict("conforms", "io.y"), verdict("stale", "io.z")]
+    lines = [text.progress(verdicts[:count], 4) for count in range(4)]
+
+    assert [line.count("━") for line in lines] == [0, 10, 20, 30]
+    assert lines[0].split() == ["0/4"]
+    assert lines[3].split()[1:] == ["3/4", "io", "1", "differs", "1", "stale"]
+
+
 def test_a_scoreboard_has_a_row_an_area_in_the_order_of_the_clauses():
     verdicts = [verdict("conforms", "io.y"), verdict("differs"), verdict("conforms", "bundle.z")]
     rows = text.scoreboard("T", verdicts, ["io", "bundle"]).splitlines()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +26,24 @@ def suite(tmp_path, *words):
     return subprocess.run(
         [*argv, *where, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
     )
+
+
+def on_a_terminal(tmp_path, *words):
+    """Run the suite with a terminal as its output; return what it wrote there."""
+    ours, theirs = os.openpty()
+    argv = [sys.executable, "-m", "pytest", "suites/conformance", "-p", "no:cacheprovider"]
+    where = f"--results={tmp_path / 'results'}"
+    child = subprocess.Popen(
+        [*argv, where, *words], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+        while piece := os.read(ours, 65536):
+            said += piece
+    os.close(ours)
+    child.wait()
+    return said.decode()
 
 
 def evidence(tmp_path, **scenes):
@@ -76,8 +97,19 @@ def test_a_socket_that_is_not_there_is_named_once_and_exit_3(tmp_path):
     assert f"exit 3: nothing was judged: socket: not here: {tmp_path}/api.sock" in ran.stdout
 
 
+def test_a_person_sees_a_bar_and_no_dots(tmp_path):
+    said = on_a_terminal(tmp_path, evidence(tmp_path, plain="the engine hung"))
+    total = len(result.read(tmp_path / "results").verdicts)
+    first, *others = said.split("\x1b[K")[:-1]
+
+    assert first.split()[-2] == f"1/{total}"
+    for number, piece in enumerate(others, 2):  # one over the other, and nothing between
+        assert re.fullmatch(rf"\r[^\r\n]* {number}/{total} \w+", piece)
+
+
 def test_a_run_writes_evidence_verdicts_and_reports(tmp_path):
-    suite(tmp_path, evidence(tmp_path, plain="the engine hung"), "-n2")
+    ran = suite(tmp_path, evidence(tmp_path, plain="the engine hung"), "-n2")
+    assert "\x1b[K" not in ran.stdout  # a bar is for people
 
     written = result.read(tmp_path / "results")
 
