@@ -29,6 +29,9 @@ from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
 from startkit.targets.trials import Trials
 from startkit.targets.watch import Live, Saved, Source
+from startkit.vm import VmError, workers
+from startkit.vm.initramfs import CGROUPS
+from startkit.vm.machine import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +70,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="judge an evidence.json, or a directory with one",
     )
     group.addoption(
+        "--vm",
+        choices=workers.WISHES,
+        default="auto",
+        help="workers in virtual machines: where KVM works or you are not root (auto)",
+    )
+    group.addoption("--cgroup", choices=tuple(CGROUPS), default="v2", help="a machine's (v2)")
+    group.addoption(
         "--results", type=Path, metavar="DIR", help="where results go (.startkit/TARGET)"
     )
 
@@ -87,11 +97,29 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.xmlpath = config.option.xmlpath or str(config.option.results / "junit.xml")
         if config.pluginmanager.hasplugin("ctrf"):
             config.option.ctrf = config.option.ctrf or str(config.option.results / "ctrf.json")
-    if not is_worker(config):
+    if is_worker(config):
+        # The controller's place for temporary files need not exist in a machine of its own.
+        Path(config.option.basetemp).parent.mkdir(parents=True, exist_ok=True)
+    else:
+        take_machines(config)
         config.pluginmanager.register(Controller(config.startkit))
         config.pluginmanager.register(Bar(config.startkit.run))
         if os.environ.get("STARTKIT_NO_SKIPS"):
             config.pluginmanager.register(NoSkips())
+
+
+def take_machines(config: pytest.Config) -> None:
+    """Put the workers into virtual machines where that is asked for; say so."""
+    options = config.option
+    try:
+        taken, why = workers.choose("never" if options.evidence else options.vm)
+    except VmError as error:
+        usage(str(error))
+    if taken:
+        gateway = workers.gateway(Settings(cgroup=options.cgroup))
+        options.tx = [gateway] * max(len(options.tx or []), 1)
+        options.dist = "load" if options.dist == "no" else options.dist
+    config.startkit.run.note(why or None)
 
 
 def usage(text: str) -> NoReturn:

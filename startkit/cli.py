@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from startkit import __version__
+from startkit.vm import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add_explain(commands)
     add_mutants(commands)
     add_learn(commands)
+    command.add(commands)
     return made
 
 

@@ -53,7 +53,8 @@ mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts /dev/pts
 for place in /dev/shm /run /tmp; do mount -t tmpfs -o mode=1777 tmpfs $place; done
 mkdir -p /run/lock
 for place in {kept}; do mkdir /tmp/$place; mount --bind /.tmp/$place /tmp/$place; done
-ln -sf /proc/self/fd /dev/fd; ln -sf fd/0 /dev/stdin; ln -sf fd/1 /dev/stdout; ln -sf fd/2 /dev/stderr
+ln -sf /proc/self/fd /dev/fd
+ln -sf fd/0 /dev/stdin; ln -sf fd/1 /dev/stdout; ln -sf fd/2 /dev/stderr
 ip link set lo up || ifconfig lo up
 mkdir -p /lib/modules/{version}; mount --bind {modules} /lib/modules/{version}
 """
@@ -133,7 +134,5 @@ def guest(
         setup += f"mkdir -p {place}\nmount -t 9p -o trans=virtio,version=9p2000.L shared {place}\n"
     pairs = " ".join(shlex.quote(f"{key}={value}") for key, value in environment.items())
     command = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(argv)}"
-    text = GUEST.format(
-        setup=shlex.quote(setup), environment=pairs, command=shlex.quote(command)
-    )
+    text = GUEST.format(setup=shlex.quote(setup), environment=pairs, command=shlex.quote(command))
     return archive([("guest", text.encode(), 0o100644)])

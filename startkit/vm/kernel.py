@@ -19,6 +19,7 @@ from typing import NamedTuple
 from startkit.vm import VmError
 
 METAPACKAGE = "linux-image-amd64"
+NEEDED_MIB = 800  # the package, what is in it, and the uncompressed kernel
 XZ = b"\xfd7zXZ\x00"
 
 
@@ -59,6 +60,9 @@ def fetch() -> Kernel:
     package = package_name()
     place = cache() / "kernel" / package
     if not (place / "vmlinux").exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(place.parent).free >> 20 < NEEDED_MIB:
+            raise VmError(f"{place.parent}: a kernel takes {NEEDED_MIB} MiB, free some")
         unfinished = place.with_name(f"{package}.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)

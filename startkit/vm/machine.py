@@ -1,20 +1,20 @@
 """One machine: QEMU from its start to the exit code of the command that runs in it.
 
-Rule: nothing of a machine outlives its launcher: QEMU dies with it, and its files lie in a
-directory that is removed. KVM counts only when a guest has answered under it.
+Rule: nothing of a machine outlives its launcher: QEMU dies with it, and its files have no
+names. KVM counts only when a guest has answered under it.
 
-Source: qemu-system-x86_64(1); virtio-serial: three ports, since QEMU drops a port's output
-once its input has ended.
+Source: qemu-system-x86_64(1). Input, output and errors have a port each: QEMU drops what a
+port says once its input has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,15 +25,21 @@ from startkit.vm import VmError, initramfs
 from startkit.vm import kernel as kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 QEMU = "qemu-system-x86_64"
+TCG = ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64,+rdrand")
+KVM = ("-accel", "kvm", "-cpu", "host")
+KVM_S = 2
+BARE = (QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine",
+        "q35,usb=off,graphics=off,smbus=off,sata=off,vmport=off")  # fmt: skip
 WORDS = ("console=ttyS0 quiet mitigations=off audit=0 nokaslr tsc=reliable no_timer_check "
          "random.trust_cpu=on cryptomgr.notests apparmor=0 reboot=t panic=-1")  # fmt: skip
 NO_V1 = " cgroup_no_v1=all"
 # What a guest gets of the environment: never the whole, it may hold secrets.
 KEPT = ("PATH", "HOME", "LANG", "TERM", "CI", "HYPOTHESIS_PROFILE", "PYTEST_ADDOPTS")
-NO_ANSWER = 125
+OURS = "STARTKIT_"
+LAST_LINES = 8  # of its console, when a machine has given no answer
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,26 +53,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 0  # none
 
 
-def accelerator() -> list[str]:
-    """Return QEMU's words for the way to run: KVM where it works, else translation."""
-    return ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64,+rdrand"]
+def run(argv: Sequence[str], settings: Settings) -> int:
+    """Run a command in a machine of its own, on our stdin, stdout, stderr; return its exit code.
+
+    Raises VmError where no machine comes up, with the last lines of its console.
+    """
+    if shutil.which(QEMU) is None:
+        raise VmError(f"{QEMU} is not here: apt-get install qemu-system-x86")
+    kernel = kernels.find(settings.kernel)
+    environment = {
+        key: text for key, text in os.environ.items() if key in KEPT or key.startswith(OURS)
+    }
+    guest = initramfs.guest(list(argv), kernel, settings.cgroup, environment, settings.shared)
+    files = {"initramfs": memory_file(base(kernel) + guest)}
+    files |= {"console": memory_file(), "end": memory_file()}
+    files |= {"out": os.dup(1), "err": os.dup(2)}
+    try:
+        ended = boot(
+            command_line(settings, kernel, files), list(files.values()), settings.timeout_s
+        )
+        code = read(files["end"]).strip()
+        if code:
+            return int(code)
+        lines = [line.strip() for line in read(files["console"]).split("\n") if line.strip()]
+    finally:
+        for fd in files.values():
+            os.close(fd)
+    said = "\n".join(lines[-LAST_LINES:])
+    raise VmError(f"the machine gave no answer ({ended}); its console:\n{said}")
 
 
-def command_line(settings: Settings, image: Path, place: Path) -> list[str]:
-    """Return QEMU's command line; `place` holds the guest's archive and gets its output."""
+def command_line(settings: Settings, kernel: kernels.Kernel, files: dict[str, int]) -> list[str]:
+    """Return QEMU's command line; `files`: a descriptor for each thing that it reads or writes."""
     words = WORDS + (NO_V1 if settings.cgroup == "v2" else "")
     share = "local,security_model=none,multidevs=remap"
-    argv = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-machine", "q35,usb=off,graphics=off,smbus=off,sata=off,vmport=off",
-            *accelerator(), "-m", str(settings.memory_mib), "-smp", str(settings.cpus),
-            "-kernel", str(image), "-initrd", str(place / "initramfs"), "-append", words,
-            "-serial", f"file:{place}/console",
+    place = {name: f"/proc/self/fd/{fd}" for name, fd in files.items()}
+    argv = [*BARE, *accelerator(kernel),
+            "-m", str(settings.memory_mib), "-smp", str(settings.cpus),
+            "-kernel", str(kernel.image), "-initrd", place["initramfs"], "-append", words,
+            "-serial", f"file:{place['console']}",
             "-fsdev", f"{share},id=host,path=/,readonly=on",
             "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
             "-device", "virtio-serial-pci,max_ports=5",
             "-chardev", "stdio,id=in,signal=off"]  # fmt: skip
-    for name, path in (("out", "/dev/fd/3"), ("err", "/dev/fd/4"), ("end", f"{place}/end")):
-        argv += ["-chardev", f"file,id={name},path={path},append=on"]
+    for name in ("out", "err", "end"):
+        argv += ["-chardev", f"file,id={name},path={place[name]},append=on"]
     for name in ("in", "out", "err", "end"):
         argv += ["-device", f"virtserialport,chardev={name},name={name}"]
     if settings.shared:
@@ -75,59 +106,67 @@ def command_line(settings: Settings, image: Path, place: Path) -> list[str]:
     return argv
 
 
-@contextlib.contextmanager
-def directory() -> Iterator[Path]:
-    """Make a directory for one machine and remove it, whatever ends us but SIGKILL."""
-    with tempfile.TemporaryDirectory(prefix="startkit-vm-") as name:
-        yield Path(name)
+def accelerator(kernel: kernels.Kernel) -> tuple[str, ...]:
+    """Return QEMU's words for the way to run: KVM where it works, else translation.
 
-
-def run(argv: Sequence[str], settings: Settings) -> int:
-    """Run a command in a machine of its own, on our stdin, stdout, stderr; return its exit code.
-
-    Raises VmError where no machine comes up, with the last line of its console.
+    The answer is kept beside the kernel for as long as the host is up.
     """
-    if shutil.which(QEMU) is None:
-        raise VmError(f"{QEMU} is not here: apt-get install qemu-system-x86")
-    kernel = kernels.find(settings.kernel)
-    environment = {key: os.environ[key] for key in KEPT if key in os.environ}
-    environment |= {key: text for key, text in os.environ.items() if key.startswith("STARTKIT_")}
-    with directory() as place:
-        guest = initramfs.guest(
-            list(argv), kernel, settings.cgroup, environment, settings.shared
-        )
-        (place / "initramfs").write_bytes(base(kernel) + guest)
-        ended = boot(command_line(settings, kernel.image, place), settings.timeout_s)
-        end = place / "end"
-        code = end.read_text().strip() if end.exists() else ""
-        if code:
-            return int(code)
-        console = place / "console"
-        lines = console.read_text(errors="replace").split("\n") if console.exists() else []
-        last = [line.strip() for line in lines if line.strip()][-8:]
-        raise VmError(f"the machine ended without an answer ({ended}):\n" + "\n".join(last))
+    known = kernel.image.with_name("kvm")
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
+    said = known.read_text() if known.exists() else ""
+    if not said.startswith(boot_id):
+        said = boot_id + ("yes" if kvm_answers(kernel) else "no")
+        with contextlib.suppress(OSError):  # a cache of somebody else's is asked each time
+            known.write_text(said)
+    return KVM if said.endswith("yes") else TCG
+
+
+def kvm_answers(kernel: kernels.Kernel) -> bool:
+    """Boot a guest without an init under KVM; say whether it has come to its end in time.
+
+    Its kernel panics, which with `panic=-1` is a reboot, which ends QEMU.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    argv = [*BARE, *KVM, "-m", "256", "-kernel", str(kernel.image), "-append", WORDS]
+    return boot(argv, [], KVM_S, subprocess.DEVNULL) == "exit 0"
 
 
 def base(kernel: kernels.Kernel) -> bytes:
     """Return the part of the archive that is the same each time, kept beside the kernel."""
     path = kernel.image.with_name("initramfs")
-    if not path.exists():
+    if path.exists():
+        return path.read_bytes()
+    made = initramfs.base(kernel)
+    with contextlib.suppress(OSError):
         unfinished = path.with_name(f"initramfs.{os.getpid()}")
-        unfinished.write_bytes(initramfs.base(kernel))
+        unfinished.write_bytes(made)
         unfinished.rename(path)
-    return path.read_bytes()
+    return made
 
 
-def boot(argv: list[str], timeout_s: float) -> str:
-    """Run QEMU to its end; say how it ended."""
+def memory_file(content: bytes = b"") -> int:
+    """Return the descriptor of a file without a name."""
+    fd = os.memfd_create("startkit-vm")
+    os.write(fd, content)
+    return fd
+
+
+def read(fd: int) -> str:
+    """Return the text of a file without a name."""
+    return os.pread(fd, 1 << 20, 0).decode(errors="replace")
+
+
+def boot(argv: list[str], files: list[int], timeout_s: float, errors: int | None = None) -> str:
+    """Run QEMU to its end, or end it; say how it ended. `errors`: where its complaints go."""
 
     def prepare() -> None:
-        """In QEMU before exec: our outputs where it looks for them; die with the launcher."""
-        os.dup2(1, 3)
-        os.dup2(2, 4)
+        """In QEMU before exec: die with the launcher; append to outputs, which it opens anew."""
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        for fd in (1, 2):
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
 
-    process = subprocess.Popen(argv, preexec_fn=prepare, pass_fds=(3, 4), stdout=2)
+    process = subprocess.Popen(argv, preexec_fn=prepare, pass_fds=files, stderr=errors)
     try:
         return f"exit {process.wait(timeout_s or None)}"
     except subprocess.TimeoutExpired:

@@ -1,0 +1,52 @@
+"""A run's workers, each a Python in a machine of its own: execnet's `popen//python=COMMAND`.
+
+Rule: nothing else of the suite knows. Whether machines are taken is decided once, by the
+controller, and said in one line.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from startkit.vm import VmError, machine
+from startkit.vm import kernel as kernels
+
+if TYPE_CHECKING:
+    from startkit.vm.machine import Settings
+
+WISHES = ("auto", "always", "never")
+
+
+def choose(wish: str) -> tuple[bool, str]:
+    """Return whether to take machines, and why. Raises VmError where they must be and cannot."""
+    root = os.geteuid() == 0
+    if wish == "never":
+        return False, ""
+    try:
+        kernel = kernels.find()
+        if shutil.which(machine.QEMU) is None:
+            raise VmError(f"{machine.QEMU} is not here")
+    except VmError as error:
+        if wish == "always":
+            raise VmError(f"--vm always: {error} (see startkit vm doctor)") from None
+        return False, "" if root else f"no machines for a run without root: {error}"
+    kvm = machine.accelerator(kernel) == machine.KVM
+    how = "KVM" if kvm else "TCG"
+    if wish == "always":
+        return True, f"in virtual machines ({how}), as asked for"
+    if kvm or not root:
+        return True, f"in virtual machines ({how}): " + ("KVM works" if kvm else "not root")
+    return False, ""
+
+
+def gateway(settings: Settings) -> str:
+    """Return the --tx of a worker in a machine."""
+    command = [sys.executable, "-m", "startkit.cli", "vm", "python", "--cgroup", settings.cgroup]
+    command += ["--memory", str(settings.memory_mib), "--cpus", str(settings.cpus)]
+    if settings.kernel:
+        command += ["--kernel", str(settings.kernel)]
+    return f"popen//python={shlex.join([*command, '--'])}"
