@@ -10,12 +10,12 @@ port says once its input has ended.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
 import subprocess
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -67,18 +67,23 @@ def run(argv: Sequence[str], settings: Settings) -> int:
     guest = initramfs.guest(list(argv), kernel, settings.cgroup, environment, settings.shared)
     files = {"initramfs": memory_file(base(kernel) + guest)}
     files |= {"console": memory_file(), "end": memory_file()}
-    files |= {"out": os.dup(1), "err": os.dup(2)}
+    (out, files["out"]), (err, files["err"]) = os.pipe(), os.pipe()
+    pumps = [Thread(target=pump, args=pair) for pair in ((out, 1), (err, 2))]
+    for one in pumps:
+        one.start()
     try:
         ended = boot(
             command_line(settings, kernel, files), list(files.values()), settings.timeout_s
         )
-        code = read(files["end"]).strip()
-        if code:
-            return int(code)
-        lines = [line.strip() for line in read(files["console"]).split("\n") if line.strip()]
+        code, console = read(files["end"]).strip(), read(files["console"])
     finally:
         for fd in files.values():
             os.close(fd)
+        for one in pumps:
+            one.join()
+    if code:
+        return int(code)
+    lines = [line.strip() for line in console.split("\n") if line.strip()]
     said = "\n".join(lines[-LAST_LINES:])
     raise VmError(f"the machine gave no answer ({ended}); its console:\n{said}")
 
@@ -157,14 +162,20 @@ def read(fd: int) -> str:
     return os.pread(fd, 1 << 20, 0).decode(errors="replace")
 
 
+def pump(source: int, target: int) -> None:
+    """Copy until the end; QEMU cannot open a terminal or file of somebody else's by name."""
+    with open(source, "rb", 0) as reader, contextlib.suppress(OSError):
+        while piece := reader.read(65536):
+            while piece:
+                piece = piece[os.write(target, piece) :]
+
+
 def boot(argv: list[str], files: list[int], timeout_s: float, errors: int | None = None) -> str:
     """Run QEMU to its end, or end it; say how it ended. `errors`: where its complaints go."""
 
     def prepare() -> None:
-        """In QEMU before exec: die with the launcher; append to outputs, which it opens anew."""
+        """In QEMU before exec: die with the launcher."""
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-        for fd in (1, 2):
-            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
 
     process = subprocess.Popen(argv, preexec_fn=prepare, pass_fds=files, stderr=errors)
     try:

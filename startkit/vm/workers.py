@@ -47,6 +47,8 @@ def gateway(settings: Settings) -> str:
     """Return the --tx of a worker in a machine."""
     command = [sys.executable, "-m", "startkit.cli", "vm", "python", "--cgroup", settings.cgroup]
     command += ["--memory", str(settings.memory_mib), "--cpus", str(settings.cpus)]
+    if settings.shared:
+        command += ["--share", str(settings.shared)]
     if settings.kernel:
         command += ["--kernel", str(settings.kernel)]
     return f"popen//python={shlex.join([*command, '--'])}"

@@ -1,0 +1,199 @@
+"""Virtual machines: what a guest has, what it cannot reach, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from startkit.vm import VmError, doctor, initramfs, machine, workers
+from startkit.vm import kernel as kernels
+
+STARTKIT = [sys.executable, "-m", "startkit.cli", "vm"]
+
+
+def missing():
+    """Return why there is no machine here, or nothing."""
+    try:
+        kernels.find()
+    except VmError as error:
+        return str(error)
+    here = shutil.which(machine.QEMU) and shutil.which("busybox")
+    return "" if here else "no qemu-system-x86 or busybox-static"
+
+
+needs_machine = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
+
+
+def vm(*words, **more):
+    """Run `startkit vm`."""
+    return subprocess.run(
+        [*STARTKIT, *words], capture_output=True, text=True, timeout=100, check=False, **more
+    )
+
+
+def test_an_archive_can_be_read_by_cpio(tmp_path):
+    files = [("dir", b"", 0o40755), ("dir/odd", b"12345", 0o100644), ("run", b"#!", 0o100755)]
+
+    subprocess.run(
+        ["busybox", "cpio", "-i"], input=initramfs.archive(files), cwd=tmp_path, check=True
+    )
+
+    assert (tmp_path / "dir" / "odd").read_bytes() == b"12345"
+    assert (tmp_path / "run").stat().st_mode == 0o100755
+
+
+def test_modules_come_after_those_that_they_need(tmp_path):
+    def module(name, needs):
+        path = tmp_path / f"{name}.ko"
+        path.write_bytes(b"ELF\0license=GPL\0depends=" + needs + b"\0retpoline=Y\0")
+        return path
+
+    paths = {"a": module("a", b"b-c,d"), "b-c": module("b-c", b"d"), "d": module("d", b"")}
+    found = {}
+    initramfs.add_module("a", paths, found)
+
+    assert list(found) == ["d", "b-c", "a"]
+
+
+def test_what_is_no_kernel_is_refused():
+    with pytest.raises(VmError, match="not a bzImage"):
+        kernels.extract(b"\0" * 4096)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--kernel", "/no/kernel", "--", "true"], "no kernel /no/kernel"),
+        (["run", "--cgroup", "v3", "--", "true"], "invalid choice: 'v3'"),
+    ],
+)
+def test_a_machine_that_cannot_be_made_is_refused_in_one_line(words, said):
+    done = vm(*words)
+
+    assert done.returncode in {2, 125}
+    assert said in done.stderr.strip().split("\n")[-1]
+
+
+def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    helps = {one.name: one.help for one in doctor.examine()}
+
+    assert helps[machine.QEMU] == "apt-get install qemu-system-x86"
+    assert helps["busybox"] == "apt-get install busybox-static"
+    assert helps["kernel"] == "startkit vm fetch"
+
+
+@needs_machine
+@pytest.mark.parametrize(
+    ("cgroup", "shows"),
+    [("v1", "cpuset"), ("hybrid", "unified"), ("v2", "cgroup.controllers")],
+)
+def test_a_guest_is_root_on_its_own_kernel_and_harms_nobody(cgroup, shows, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "of the host")
+    monkeypatch.setenv("STARTKIT_WORD", "a word")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    script = f"""
+        id -u; echo $STARTKIT_WORD$SECRET; ls /sys/fs/cgroup
+        mkdir -p /tmp/m && mount -t tmpfs none /tmp/m && unshare -n true && echo mounts
+        echo x > /usr/written && echo written; mount -o remount,rw / && touch /usr/again
+        echo result > {shared}/result; cat /proc/sys/kernel/random/boot_id >&2; exit 7
+    """
+
+    done = vm("run", "--cgroup", cgroup, "--share", str(shared), "--", "sh", "-c", script)
+
+    assert done.returncode == 7
+    user, word, *rest = done.stdout.split("\n")
+    assert (user, word) == ("0", "a word")
+    assert {shows, "mounts", "written"} <= set(rest)
+    assert not os.path.exists("/usr/written")
+    assert not os.path.exists("/usr/again")
+    assert (shared / "result").read_text() == "result\n"
+    with open("/proc/sys/kernel/random/boot_id") as boot_id:
+        assert done.stderr != boot_id.read()
+
+
+@needs_machine
+def test_a_guest_that_hangs_is_stopped_and_its_console_is_shown():
+    done = vm("run", "--timeout", "2", "--", "sleep", "100")
+
+    assert done.returncode == 125
+    assert "stopped after 2 s" in done.stderr
+    assert "console" in done.stderr
+
+
+@needs_machine
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_machine_outlives_its_launcher(number):
+    launcher = subprocess.Popen([*STARTKIT, "run", "--", "sleep", "100"], stderr=subprocess.DEVNULL)
+    children = f"/proc/{launcher.pid}/task/{launcher.pid}/children"
+    try:
+        while not (pids := read(children).split()):
+            time.sleep(0.01)
+        launcher.send_signal(number)
+    finally:
+        launcher.wait(20)
+
+    end = time.monotonic() + 10
+    while alive(pids[0]) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not alive(pids[0])
+
+
+def read(path):
+    """Return a file's text."""
+    with open(path) as file:
+        return file.read()
+
+
+def alive(pid):
+    """Say whether a QEMU of this pid runs."""
+    try:
+        return "qemu" in read(f"/proc/{pid}/comm") and ") Z " not in read(f"/proc/{pid}/stat")
+    except OSError:
+        return False
+
+
+TESTS = """
+import os, pathlib, pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_where(number, tmp_path):
+    assert os.geteuid() == 0
+    print("boot", pathlib.Path("/proc/sys/kernel/random/boot_id").read_text())
+
+def test_last():
+    marker = pathlib.Path(os.environ["STARTKIT_MARK"])
+    if not marker.exists():
+        marker.write_text("once")
+        os.system("echo b > /proc/sysrq-trigger")
+"""
+
+
+@needs_machine
+def test_workers_are_machines_and_one_that_dies_is_replaced(tmp_path):
+    ours = machine.Settings(cgroup="v1", shared=tmp_path)
+    (tmp_path / "test_it.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "--dist", "load"]
+    for _ in range(2):
+        command += ["--tx", workers.gateway(ours)]
+
+    done = subprocess.run(
+        [*command, "test_it.py"], cwd=tmp_path, capture_output=True, text=True, timeout=110,
+        env={**os.environ, "STARTKIT_MARK": str(tmp_path / "mark")}, check=False,
+    )  # fmt: skip
+
+    said = done.stdout
+    boots = {line for line in said.split("\n") if line.startswith("boot ")}
+    assert f"boot {read('/proc/sys/kernel/random/boot_id')}".strip() not in boots
+    assert len(boots) >= 2
+    assert said.count("PASSED") == 4
+    assert "node down" in said or "crashed" in said
