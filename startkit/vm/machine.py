@@ -68,7 +68,7 @@ def run(argv: Sequence[str], settings: Settings) -> int:
     files = {"initramfs": memory_file(base(kernel) + guest)}
     files |= {"console": memory_file(), "end": memory_file()}
     (out, files["out"]), (err, files["err"]) = os.pipe(), os.pipe()
-    pumps = [Thread(target=pump, args=pair) for pair in ((out, 1), (err, 2))]
+    pumps = [Thread(target=pump, args=pair, daemon=True) for pair in ((out, 1), (err, 2))]
     for one in pumps:
         one.start()
     try:
@@ -79,8 +79,8 @@ def run(argv: Sequence[str], settings: Settings) -> int:
     finally:
         for fd in files.values():
             os.close(fd)
-        for one in pumps:
-            one.join()
+    for one in pumps:
+        one.join()
     if code:
         return int(code)
     lines = [line.strip() for line in console.split("\n") if line.strip()]
@@ -176,7 +176,10 @@ def boot(argv: list[str], files: list[int], timeout_s: float, errors: int | None
     def prepare() -> None:
         """In QEMU before exec: die with the launcher."""
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != launcher:
+            os._exit(1)  # it died before we asked to be told
 
+    launcher = os.getpid()
     process = subprocess.Popen(argv, preexec_fn=prepare, pass_fds=files, stderr=errors)
     try:
         return f"exit {process.wait(timeout_s or None)}"
