@@ -52,7 +52,7 @@ def judge(
 def decide(clause: Clause, same: bool, seen: Any, dialect: Dialect | None) -> tuple[Status, str]:
     """Return status and reason, by what the dialect says."""
     if dialect and (lack := dialect.lacks(clause)):
-        return "stale", f"{dialect.name} says that there are no {lack.what}; something was seen"
+        return "stale", f"{dialect.name} says that it has no {lack.what}; it was seen"
     entry = dialect.entry(clause.id) if dialect else None
     if dialect is None or entry is None:
         return ("conforms", "") if same else ("differs", "")

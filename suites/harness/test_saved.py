@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import msgspec
@@ -60,6 +63,17 @@ def test_a_lesser_level_counts_when_strict(tmp_path):
     path = evidence(tmp_path, engine="stranger", scenes=scenes)
 
     assert [cli.main(["judge", path]), cli.main(["judge", path, "--strict"])] == [0, 1]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    path = evidence(tmp_path, engine="stranger")
+    words = [sys.executable, "-m", "startkit.cli", "judge", path]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "wb") as output:
+        ran = subprocess.run(words, stdout=output, stderr=subprocess.PIPE, check=False)
+
+    assert (ran.returncode, ran.stderr) == (141, b"")
 
 
 def test_results_are_written_where_they_are_wanted(tmp_path):
