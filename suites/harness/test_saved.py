@@ -71,7 +71,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     ours, theirs = os.pipe()
     os.close(ours)
     with open(theirs, "wb") as output:
-        ran = subprocess.run(words, stdout=output, stderr=subprocess.PIPE, check=False)
+        own = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+        ran = subprocess.run(words, env=own, stdout=output, stderr=subprocess.PIPE, check=False)
 
     assert (ran.returncode, ran.stderr) == (141, b"")
 
