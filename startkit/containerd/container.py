@@ -99,14 +99,13 @@ class Container:
         status = self.directory.number("exitStatus")
         if status is not None:
             return status
-        status = UNKNOWN_STATUS
+        status, pid = UNKNOWN_STATUS, self.pid
         with suppress(ProcessLookupError):
-            pid = self.pid
             self.signal(signal.SIGKILL)
             status = KILLED
-            await shims.death(pid)
         self.directory.write_number("exitStatus", status)
-        await shims.clean_up(self.directory.init, *self.words())
+        await shims.clean_up(self.directory.init, *self.words())  # lets a paused one die, too
+        await shims.death(pid)
         return status
 
     def forget(self) -> None:

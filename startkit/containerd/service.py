@@ -14,7 +14,7 @@ import msgspec
 from grpclib import GRPCError, Status
 
 from startkit.containerd import container as containers
-from startkit.containerd import create, monitor
+from startkit.containerd import create, monitor, shims
 from startkit.containerd.container import Container
 from startkit.containerd.proto import api_grpc, api_pb2
 from startkit.containerd.shims import ShimError
@@ -128,6 +128,19 @@ class Service(api_grpc.APIBase):  # type: ignore[misc]  # generated, without typ
         if request.width or request.height:
             container.order(containers.RESIZE, request.width, request.height)
         await stream.send_message(api_pb2.UpdateProcessResponse())
+
+    async def UpdateContainer(self, stream: Any) -> None:  # noqa: N802
+        """Pause, or let go on; answer once the runtime has. Raises GRPCError with its words."""
+        request = await stream.recv_message()
+        container = self.find(request.id)
+        command = {"paused": "pause", "running": "resume"}.get(request.status)
+        if command is None:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"containerd: status {request.status!r}")
+        try:
+            await shims.command(container.directory.init, *container.words(), command)
+        except ShimError as error:
+            raise GRPCError(Status.UNKNOWN, str(error)) from None
+        await stream.send_message(api_pb2.UpdateContainerResponse())
 
     async def State(self, stream: Any) -> None:  # noqa: N802
         """Tell about one container, or all."""

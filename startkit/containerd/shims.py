@@ -99,12 +99,19 @@ async def reap(shim: subprocess.Popen[bytes]) -> None:
     shim.wait()
 
 
+async def command(directory: Path, *words: str) -> None:
+    """Let a new shim run one command of the runtime, the last of the words. Raises ShimError."""
+    shim = spawn(directory, *words)
+    try:
+        await hear(shim)
+    finally:
+        await reap(shim)
+
+
 async def clean_up(directory: Path, *words: str) -> None:
-    """Let a new shim delete the container of one that was killed."""
-    shim = spawn(directory, *words, "delete")
-    assert shim.stdout
-    shim.stdout.close()
-    await reap(shim)
+    """Let a new shim delete the container of one that was killed, as far as that goes."""
+    with suppress(ShimError):
+        await command(directory, *words, "delete")
 
 
 def kill_group(shim: subprocess.Popen[bytes]) -> None:

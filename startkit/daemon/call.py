@@ -190,6 +190,12 @@ class Containerd:
             self.stub.Signal, api_pb2.SignalRequest(id=container.id, pid=INIT, signal=number)
         )
 
+    async def pause(self, container: Container, *, paused: bool) -> None:
+        """Let all processes stand still, or go on. Raises ServerError."""
+        status = "paused" if paused else "running"
+        request = api_pb2.UpdateContainerRequest(id=container.id, pid=INIT, status=status)
+        await self.ask(self.stub.UpdateContainer, request)
+
     async def close_stdin(self, container: Container) -> None:
         """Close the container's stdin once it has read what is in the FIFO."""
         request = api_pb2.UpdateProcessRequest(id=container.id, pid=INIT, closeStdin=True)

@@ -52,10 +52,10 @@ def ago(span_s: float) -> str:
 
 
 def status_of(container: Container) -> str:
-    """Return created, running, exited, dead or removing."""
+    """Return created, running, paused, exited, dead or removing."""
     state = container.record.state
     if state.running:
-        return "running"
+        return "paused" if state.paused else "running"
     if state.dead:
         return "dead"
     if state.removal_in_progress:
@@ -66,8 +66,9 @@ def status_of(container: Container) -> str:
 def status_text(container: Container) -> str:
     """Return ps' STATUS: `Up 8 seconds`, `Exited (0) 2 hours ago`, `Created`."""
     state, status = container.record.state, status_of(container)
-    if status == "running":
-        return f"Up {ago(time.time() - seconds(state.started_at))}"
+    if state.running:
+        stands = " (Paused)" if state.paused else ""
+        return f"Up {ago(time.time() - seconds(state.started_at))}{stands}"
     if status == "exited":
         return f"Exited ({state.exit_code}) {ago(time.time() - seconds(state.finished_at))} ago"
     return {"created": "Created", "dead": "Dead", "removing": "Removal In Progress"}[status]
@@ -213,7 +214,6 @@ def document(daemon: Daemon, container: Container) -> dict[str, Any]:
         "State": {
             "Status": status,
             **msgspec.to_builtins(state),
-            "Paused": False,
             "Restarting": False,
         },
         "Image": record.image,
@@ -257,13 +257,14 @@ def info(daemon: Daemon) -> dict[str, Any]:
     """Return `docker info`."""
     containers = list(daemon.store)
     running = sum(container.running for container in containers)
+    paused = sum(container.record.state.paused for container in containers)
     cgroup2 = any(os.path.exists(point / "cgroup.controllers") for point in cgroup.hierarchies())
     only_v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     return {
         "ID": "",
         "Containers": len(containers),
-        "ContainersRunning": running,
-        "ContainersPaused": 0,
+        "ContainersRunning": running - paused,
+        "ContainersPaused": paused,
         "ContainersStopped": len(containers) - running,
         "Images": len(daemon.images.images),
         "Driver": daemon.driver.name,

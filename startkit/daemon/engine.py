@@ -178,6 +178,10 @@ class Daemon:
         """Send a signal."""
         await stop.kill(self, container, word)
 
+    async def pause(self, container: Container, *, paused: bool) -> None:
+        """Let it stand still, or go on. Raises Conflict where it does already."""
+        await stop.pause(self, container, paused=paused)
+
     async def wait(self, container: Container, condition: str) -> dict[str, object]:
         """Wait for `not-running`, `next-exit` or `removed`."""
         return await stop.wait(container, condition)
@@ -204,8 +208,10 @@ class Daemon:
         Raises Conflict where it runs and `force` is not given.
         """
         if container.running and not force:
+            state, todo = describe.status_of(container), "Stop the container"
+            todo = "Unpause and then stop the container" if state == "paused" else todo
             raise Conflict(
-                f"You cannot remove a running container {container.id}. Stop the container "
+                f"You cannot remove a {state} container {container.id}. {todo} "
                 "before attempting removal or force remove"
             )
         if container.running:

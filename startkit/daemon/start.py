@@ -70,6 +70,8 @@ async def start(daemon: Daemon, container: Container) -> None:
 async def start_locked(daemon: Daemon, container: Container) -> None:
     """Go through the steps, alone with the container. Raises as `start` does."""
     async with container.lock:
+        if container.record.state.paused:
+            raise Conflict("cannot start a paused container, try unpause instead")
         if container.running:
             raise NotModified
         if container.removed or container.record.state.dead:

@@ -34,7 +34,7 @@ async def finish(daemon: Daemon, container: Container, status: int) -> None:
             [step for step in START if step.name != "call-containerd"], Start(daemon, container)
         )
         state = container.record.state
-        state.running, state.pid, state.exit_code = False, 0, status
+        state.running, state.paused, state.pid, state.exit_code = False, False, 0, status
         state.finished_at = store.now()
         container.runs += 1
         try:
@@ -59,6 +59,38 @@ async def until_ended(container: Container, seconds: float | None) -> bool:
     return True
 
 
+def stop_signal(container: Container) -> int:
+    """Return the number of the signal that asks the program to end."""
+    return options.signal_number(container.record.config.stop_signal or "SIGTERM")
+
+
+async def send(daemon: Daemon, container: Container, number: int) -> None:
+    """Send a signal to init; what may end it lets a paused one go on, to hear of it.
+
+    That is SIGKILL and the stop signal, and where none was chosen any.
+    """
+    await daemon.containerd.signal(container, number)
+    chosen = container.record.config.stop_signal
+    ends = not chosen or number in (signal.SIGKILL, stop_signal(container))
+    if container.record.state.paused and ends:
+        await daemon.containerd.pause(container, paused=False)
+        container.record.state.paused = False
+
+
+async def pause(daemon: Daemon, container: Container, *, paused: bool) -> None:
+    """Let all processes stand still, or go on. Raises Conflict where they do, ServerError."""
+    async with container.lock:
+        state = container.record.state
+        if not container.running:
+            raise Conflict(f"Container {container.id} is not running")
+        if state.paused is paused:
+            raise Conflict(f"Container {container.id} is {'already' if paused else 'not'} paused")
+        await daemon.containerd.pause(container, paused=paused)
+        state.paused = paused
+        container.save_record()
+    daemon.publish(container, "pause" if paused else "unpause")
+
+
 async def stop(daemon: Daemon, container: Container, timeout: int | None) -> None:
     """Send the stop signal, and SIGKILL after `timeout` seconds (negative: never).
 
@@ -66,13 +98,12 @@ async def stop(daemon: Daemon, container: Container, timeout: int | None) -> Non
     """
     if not container.running:
         raise NotModified
-    config = container.record.config
     container.record.has_been_manually_stopped = True
-    number = options.signal_number(config.stop_signal or "SIGTERM")
-    seconds = next(s for s in (timeout, config.stop_timeout, GRACE_S) if s is not None)
-    await daemon.containerd.signal(container, number)
+    graces = (timeout, container.record.config.stop_timeout, GRACE_S)
+    seconds = next(s for s in graces if s is not None)
+    await send(daemon, container, stop_signal(container))
     if not await until_ended(container, None if seconds < 0 else seconds):
-        await daemon.containerd.signal(container, signal.SIGKILL)
+        await send(daemon, container, signal.SIGKILL)
         if not await until_ended(container, KILL_S):
             raise ServerError(f"container {container.id} does not end, not even by SIGKILL")
     daemon.publish(container, "stop")
@@ -88,7 +119,7 @@ async def kill(daemon: Daemon, container: Container, word: str | None) -> None:
         raise Conflict(
             f"Cannot kill container: {container.name}: Container {container.id} is not running"
         )
-    await daemon.containerd.signal(container, number)
+    await send(daemon, container, number)
     daemon.publish(container, "kill", signal=str(number))
     if number == signal.SIGKILL:
         await until_ended(container, KILL_S)

@@ -118,6 +118,7 @@ class State(Document):
     """Where the container is in its life, as config.v2.json and `inspect` tell it."""
 
     running: bool = False
+    paused: bool = False
     dead: bool = False
     removal_in_progress: bool = False
     oom_killed: bool = msgspec.field(name="OOMKilled", default=False)

@@ -213,13 +213,18 @@ END = (
 
 
 def main(argv: list[str]) -> int:
-    """Run `ID BUNDLE RUNTIME`, or `ID BUNDLE RUNTIME delete` to clean up after a killed shim."""
+    """Run `ID BUNDLE RUNTIME`.
+
+    With a word more it is not the container's own shim, but runs one command of its
+    runtime: pause, resume, or delete to clean up after a shim that was killed.
+    """
     shim = Shim(*argv[:3])
     kernel.set_title(["docker-containerd-shim", *argv[:3]])
     try:
-        if argv[3:] == ["delete"]:
+        if argv[3:]:
             shim.read_process()
-            shim.forget()
+            shim.forget() if argv[3] == "delete" else shim.runtime.run(argv[3], shim.id)
+            shim.report()
             return 0
         steps.run(START, shim)
     except BaseException as error:

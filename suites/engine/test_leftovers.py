@@ -72,7 +72,7 @@ def test_thirty_starts_leave_nothing(make_engine):
     [
         ({"Cmd": ["nope"]}, 400),
         ({"Cmd": ["/etc"]}, 400),
-        ({"User": "nobody-knows-me"}, 400),
+        ({"User": "nobody-knows-me"}, 500),
         ({"HostConfig": {"Sysctls": {"net.ipv4.nothing": "1"}}}, 500),
         ({"HostConfig": {"Devices": [{"PathOnHost": "/dev/none"}]}}, 400),
     ],

@@ -32,6 +32,10 @@ class APIBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def UpdateContainer(self, stream: 'grpclib.server.Stream[startkit.containerd.proto.api_pb2.UpdateContainerRequest, startkit.containerd.proto.api_pb2.UpdateContainerResponse]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def State(self, stream: 'grpclib.server.Stream[startkit.containerd.proto.api_pb2.StateRequest, startkit.containerd.proto.api_pb2.StateResponse]') -> None:
         pass
 
@@ -64,6 +68,12 @@ class APIBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 startkit.containerd.proto.api_pb2.UpdateProcessRequest,
                 startkit.containerd.proto.api_pb2.UpdateProcessResponse,
+            ),
+            '/types.API/UpdateContainer': grpclib.const.Handler(
+                self.UpdateContainer,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                startkit.containerd.proto.api_pb2.UpdateContainerRequest,
+                startkit.containerd.proto.api_pb2.UpdateContainerResponse,
             ),
             '/types.API/State': grpclib.const.Handler(
                 self.State,
@@ -106,6 +116,12 @@ class APIStub:
             '/types.API/UpdateProcess',
             startkit.containerd.proto.api_pb2.UpdateProcessRequest,
             startkit.containerd.proto.api_pb2.UpdateProcessResponse,
+        )
+        self.UpdateContainer = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/types.API/UpdateContainer',
+            startkit.containerd.proto.api_pb2.UpdateContainerRequest,
+            startkit.containerd.proto.api_pb2.UpdateContainerResponse,
         )
         self.State = grpclib.client.UnaryUnaryMethod(
             channel,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#startkit/containerd/proto/api.proto\x12\x05types\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n\x17GetServerVersionRequest\"Y\n\x18GetServerVersionResponse\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\x12\r\n\x05patch\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\t\"\xdd\x01\n\x16\x43reateContainerRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nbundlePath\x18\x02 \x01(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\r\n\x05stdin\x18\x04 \x01(\t\x12\x0e\n\x06stdout\x18\x05 \x01(\t\x12\x0e\n\x06stderr\x18\x06 \x01(\t\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x13\n\x0bnoPivotRoot\x18\x08 \x01(\x08\x12\x0f\n\x07runtime\x18\t \x01(\t\x12\x13\n\x0bruntimeArgs\x18\n \x03(\t\x12\x15\n\rcheckpointDir\x18\x0b \x01(\t\">\n\x17\x43reateContainerResponse\x12#\n\tcontainer\x18\x01 \x01(\x0b\x32\x10.types.Container\"8\n\rSignalRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\"\x10\n\x0eSignalResponse\"b\n\x14UpdateProcessRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\t\x12\x12\n\ncloseStdin\x18\x03 \x01(\x08\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06height\x18\x05 \x01(\r\"\x17\n\x15UpdateProcessResponse\"\x1a\n\x0cStateRequest\x12\n\n\x02id\x18\x01 \x01(\t\"V\n\rStateResponse\x12$\n\ncontainers\x18\x01 \x03(\x0b\x32\x10.types.Container\x12\x1f\n\x07machine\x18\x02 \x01(\x0b\x32\x0e.types.Machine\"\'\n\x07Machine\x12\x0c\n\x04\x63pus\x18\x01 \x01(\r\x12\x0e\n\x06memory\x18\x02 \x01(\x04\"\x8d\x01\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nbundlePath\x18\x02 \x01(\t\x12!\n\tprocesses\x18\x03 \x03(\x0b\x32\x0e.types.Process\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0c\n\x04pids\x18\x06 \x03(\r\x12\x0f\n\x07runtime\x18\x07 \x01(\t\"\xad\x01\n\x07Process\x12\x0b\n\x03pid\x18\x01 \x01(\t\x12\x10\n\x08terminal\x18\x02 \x01(\x08\x12\x19\n\x04user\x18\x03 \x01(\x0b\x32\x0b.types.User\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\t\x12\x0b\n\x03\x65nv\x18\x05 \x03(\t\x12\x0b\n\x03\x63wd\x18\x06 \x01(\t\x12\x11\n\tsystemPid\x18\x07 \x01(\r\x12\r\n\x05stdin\x18\x08 \x01(\t\x12\x0e\n\x06stdout\x18\t \x01(\t\x12\x0e\n\x06stderr\x18\n \x01(\t\"8\n\x04User\x12\x0b\n\x03uid\x18\x01 \x01(\r\x12\x0b\n\x03gid\x18\x02 \x01(\r\x12\x16\n\x0e\x61\x64\x64itionalGids\x18\x03 \x03(\r\"^\n\rEventsRequest\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstoredOnly\x18\x02 \x01(\x08\x12\n\n\x02id\x18\x03 \x01(\t\"m\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\r\x12\x0b\n\x03pid\x18\x04 \x01(\t\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\x9f\x03\n\x03\x41PI\x12U\n\x10GetServerVersion\x12\x1e.types.GetServerVersionRequest\x1a\x1f.types.GetServerVersionResponse\"\x00\x12R\n\x0f\x43reateContainer\x12\x1d.types.CreateContainerRequest\x1a\x1e.types.CreateContainerResponse\"\x00\x12\x37\n\x06Signal\x12\x14.types.SignalRequest\x1a\x15.types.SignalResponse\"\x00\x12L\n\rUpdateProcess\x12\x1b.types.UpdateProcessRequest\x1a\x1c.types.UpdateProcessResponse\"\x00\x12\x34\n\x05State\x12\x13.types.StateRequest\x1a\x14.types.StateResponse\"\x00\x12\x30\n\x06\x45vents\x12\x14.types.EventsRequest\x1a\x0c.types.Event\"\x00\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#startkit/containerd/proto/api.proto\x12\x05types\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n\x17GetServerVersionRequest\"Y\n\x18GetServerVersionResponse\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\x12\r\n\x05patch\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\t\"\xdd\x01\n\x16\x43reateContainerRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nbundlePath\x18\x02 \x01(\t\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\r\n\x05stdin\x18\x04 \x01(\t\x12\x0e\n\x06stdout\x18\x05 \x01(\t\x12\x0e\n\x06stderr\x18\x06 \x01(\t\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x13\n\x0bnoPivotRoot\x18\x08 \x01(\x08\x12\x0f\n\x07runtime\x18\t \x01(\t\x12\x13\n\x0bruntimeArgs\x18\n \x03(\t\x12\x15\n\rcheckpointDir\x18\x0b \x01(\t\">\n\x17\x43reateContainerResponse\x12#\n\tcontainer\x18\x01 \x01(\x0b\x32\x10.types.Container\"8\n\rSignalRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\"\x10\n\x0eSignalResponse\"b\n\x14UpdateProcessRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\t\x12\x12\n\ncloseStdin\x18\x03 \x01(\x08\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06height\x18\x05 \x01(\r\"\x17\n\x15UpdateProcessResponse\"A\n\x16UpdateContainerRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\"\x19\n\x17UpdateContainerResponse\"\x1a\n\x0cStateRequest\x12\n\n\x02id\x18\x01 \x01(\t\"V\n\rStateResponse\x12$\n\ncontainers\x18\x01 \x03(\x0b\x32\x10.types.Container\x12\x1f\n\x07machine\x18\x02 \x01(\x0b\x32\x0e.types.Machine\"\'\n\x07Machine\x12\x0c\n\x04\x63pus\x18\x01 \x01(\r\x12\x0e\n\x06memory\x18\x02 \x01(\x04\"\x8d\x01\n\tContainer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nbundlePath\x18\x02 \x01(\t\x12!\n\tprocesses\x18\x03 \x03(\x0b\x32\x0e.types.Process\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0c\n\x04pids\x18\x06 \x03(\r\x12\x0f\n\x07runtime\x18\x07 \x01(\t\"\xad\x01\n\x07Process\x12\x0b\n\x03pid\x18\x01 \x01(\t\x12\x10\n\x08terminal\x18\x02 \x01(\x08\x12\x19\n\x04user\x18\x03 \x01(\x0b\x32\x0b.types.User\x12\x0c\n\x04\x61rgs\x18\x04 \x03(\t\x12\x0b\n\x03\x65nv\x18\x05 \x03(\t\x12\x0b\n\x03\x63wd\x18\x06 \x01(\t\x12\x11\n\tsystemPid\x18\x07 \x01(\r\x12\r\n\x05stdin\x18\x08 \x01(\t\x12\x0e\n\x06stdout\x18\t \x01(\t\x12\x0e\n\x06stderr\x18\n \x01(\t\"8\n\x04User\x12\x0b\n\x03uid\x18\x01 \x01(\r\x12\x0b\n\x03gid\x18\x02 \x01(\r\x12\x16\n\x0e\x61\x64\x64itionalGids\x18\x03 \x03(\r\"^\n\rEventsRequest\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nstoredOnly\x18\x02 \x01(\x08\x12\n\n\x02id\x18\x03 \x01(\t\"m\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\r\x12\x0b\n\x03pid\x18\x04 \x01(\t\x12-\n\ttimestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xf3\x03\n\x03\x41PI\x12U\n\x10GetServerVersion\x12\x1e.types.GetServerVersionRequest\x1a\x1f.types.GetServerVersionResponse\"\x00\x12R\n\x0f\x43reateContainer\x12\x1d.types.CreateContainerRequest\x1a\x1e.types.CreateContainerResponse\"\x00\x12\x37\n\x06Signal\x12\x14.types.SignalRequest\x1a\x15.types.SignalResponse\"\x00\x12L\n\rUpdateProcess\x12\x1b.types.UpdateProcessRequest\x1a\x1c.types.UpdateProcessResponse\"\x00\x12R\n\x0fUpdateContainer\x12\x1d.types.UpdateContainerRequest\x1a\x1e.types.UpdateContainerResponse\"\x00\x12\x34\n\x05State\x12\x13.types.StateRequest\x1a\x14.types.StateResponse\"\x00\x12\x30\n\x06\x45vents\x12\x14.types.EventsRequest\x1a\x0c.types.Event\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,22 +48,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPROCESSREQUEST']._serialized_end=659
   _globals['_UPDATEPROCESSRESPONSE']._serialized_start=661
   _globals['_UPDATEPROCESSRESPONSE']._serialized_end=684
-  _globals['_STATEREQUEST']._serialized_start=686
-  _globals['_STATEREQUEST']._serialized_end=712
-  _globals['_STATERESPONSE']._serialized_start=714
-  _globals['_STATERESPONSE']._serialized_end=800
-  _globals['_MACHINE']._serialized_start=802
-  _globals['_MACHINE']._serialized_end=841
-  _globals['_CONTAINER']._serialized_start=844
-  _globals['_CONTAINER']._serialized_end=985
-  _globals['_PROCESS']._serialized_start=988
-  _globals['_PROCESS']._serialized_end=1161
-  _globals['_USER']._serialized_start=1163
-  _globals['_USER']._serialized_end=1219
-  _globals['_EVENTSREQUEST']._serialized_start=1221
-  _globals['_EVENTSREQUEST']._serialized_end=1315
-  _globals['_EVENT']._serialized_start=1317
-  _globals['_EVENT']._serialized_end=1426
-  _globals['_API']._serialized_start=1429
-  _globals['_API']._serialized_end=1844
+  _globals['_UPDATECONTAINERREQUEST']._serialized_start=686
+  _globals['_UPDATECONTAINERREQUEST']._serialized_end=751
+  _globals['_UPDATECONTAINERRESPONSE']._serialized_start=753
+  _globals['_UPDATECONTAINERRESPONSE']._serialized_end=778
+  _globals['_STATEREQUEST']._serialized_start=780
+  _globals['_STATEREQUEST']._serialized_end=806
+  _globals['_STATERESPONSE']._serialized_start=808
+  _globals['_STATERESPONSE']._serialized_end=894
+  _globals['_MACHINE']._serialized_start=896
+  _globals['_MACHINE']._serialized_end=935
+  _globals['_CONTAINER']._serialized_start=938
+  _globals['_CONTAINER']._serialized_end=1079
+  _globals['_PROCESS']._serialized_start=1082
+  _globals['_PROCESS']._serialized_end=1255
+  _globals['_USER']._serialized_start=1257
+  _globals['_USER']._serialized_end=1313
+  _globals['_EVENTSREQUEST']._serialized_start=1315
+  _globals['_EVENTSREQUEST']._serialized_end=1409
+  _globals['_EVENT']._serialized_start=1411
+  _globals['_EVENT']._serialized_end=1520
+  _globals['_API']._serialized_start=1523
+  _globals['_API']._serialized_end=2022
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,18 @@ async def kill(call: Call) -> None:
     await call.exchange.reply(204)
 
 
+async def pause(call: Call) -> None:
+    """Let all processes stand still."""
+    await finish(call.daemon.pause(call.daemon.find(call.name), paused=True))
+    await call.exchange.reply(204)
+
+
+async def unpause(call: Call) -> None:
+    """Let them go on."""
+    await finish(call.daemon.pause(call.daemon.find(call.name), paused=False))
+    await call.exchange.reply(204)
+
+
 async def wait(call: Call) -> None:
     """Answer with the exit status once the condition holds.
 

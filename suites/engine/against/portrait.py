@@ -178,6 +178,7 @@ def document(found):
     found = without(found, nothing=(False, [], {}, None))
     resources = without(found["linux"]["resources"], nothing=(0, {}))
     found["linux"]["resources"] = resources
+    found["process"]["user"].get("additionalGids", []).sort()  # dockerd has them in a map
     if "seccomp" in found["linux"]:
         found["linux"]["seccomp"] = "a filter"
     for hook in found.get("hooks", {}).get("prestart", []):

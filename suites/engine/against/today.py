@@ -84,7 +84,7 @@ def domain_name(ours, asked):
 def primary_group(ours, asked):
     user = ours["config"]["process"]["user"]
     groups = user.get("additionalGids", [])
-    user["additionalGids"] = [user.get("gid", 0), *groups]
+    user["additionalGids"] = sorted([user.get("gid", 0), *groups])
     status = ours["inside"]["status"]
     place = next(n for n, line in enumerate(status) if line.startswith("Groups"))
     listed = sorted({*map(int, status[place].split()[1:]), user.get("gid", 0)})

@@ -1,0 +1,61 @@
+"""An engine that is stopped and started again over the same place."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from startkit import image
+from startkit.observe import look
+from startkit.observe.collect import Collector
+from startkit.targets import process
+from startkit.targets.target import find_target, which
+
+
+class Served:
+    """One target. `outlived`: its containers live on when the daemon is killed."""
+
+    def __init__(self, name):
+        self.target = find_target(name)
+        self.root = Path(tempfile.mkdtemp(prefix="startkit-served-")).resolve()
+        self.socket = self.target.ready.format(root=self.root)
+        self.outlived = name == "startkit"
+        self.child = self.collector = None
+
+    def up(self):
+        """Start the daemon and meet it anew."""
+        argv = [word.format(root=self.root) for word in self.target.start]
+        with (self.root / "log").open("ab") as log:
+            self.child = subprocess.Popen([which(argv[0]), *argv[1:]], stdout=log, stderr=log)
+        assert process.answers(self.child, self.socket), (self.root / "log").read_text()
+        self.collector = Collector(self.socket)
+        self.collector.load_image(iter([image.base()[1]]))
+        return self
+
+    def down(self):
+        """Ask it to end: it stops its containers."""
+        process.end(self.child, signal.SIGTERM)
+
+    def crash(self):
+        """Kill the daemon alone."""
+        self.child.kill()
+        self.child.wait()
+
+    def close(self):
+        """End it; return what had to be swept up."""
+        self.down()
+        return process.sweep(str(self.root))
+
+    @property
+    def api(self):
+        return self.collector.api
+
+    def subject(self, container):
+        """Return what is to be looked at of a container."""
+        seen = self.collector.seen
+        return look.Subject(
+            api=self.api, id=container, root=seen.info["DockerRootDir"],
+            daemon=seen.daemon, containerd=seen.containerd,
+        )  # fmt: skip
