@@ -267,3 +267,12 @@ def test_a_dialect_fits_the_clauses(path):
     assert all(one["evidence"] for one in entries.get("difference", []))
     order = [one.clause for one in (*dialect.difference, *dialect.defect)]
     assert len(order) == len(set(order))
+
+
+@pytest.mark.parametrize(("word", "name"), [("Docker", "docker-20.10"), ("podman", "podman-4.3")])
+def test_the_table_of_engines_counts_the_entries_of_a_dialect(word, name):
+    dialect = dialects.load_dialect(GOLDEN / "dialects" / f"{name}.toml")
+    text = (GOLDEN / "README.md").read_text()
+    row = re.search(rf"^\| {word} [\d.]+ \|.*\| (\d+):", text, re.MULTILINE)
+
+    assert int(row[1]) == len(dialect.difference) + len(dialect.defect)
