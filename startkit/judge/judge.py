@@ -12,6 +12,7 @@ Rule: pure. No file, no clock, no engine; what it needs comes in as arguments.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from startkit.judge.dialect import Dialect
 
 UNSET = msgspec.UNSET
+ANY = "<...>"
 
 
 def judge(
@@ -58,7 +60,7 @@ def decide(clause: Clause, same: bool, seen: Any, dialect: Dialect | None) -> tu
         return ("conforms", "") if same else ("differs", "")
     if same:
         return "stale", f"{dialect.name} says that it differs; it does not"
-    if alike(entry.seen, seen) or (entry.any_order and same_items(entry.seen, seen)):
+    if fits(entry.seen, seen) or (entry.any_order and same_items(entry.seen, seen)):
         return "expected-difference", entry.reason
     return "stale", f"{dialect.name} says that something else is seen: {entry.seen!r}"
 
@@ -70,6 +72,19 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def fits(told: Any, seen: Any) -> bool:
+    """Compare what an entry says with what was seen; ANY is whatever text or items there are."""
+    if isinstance(told, str) and isinstance(seen, str):
+        return bool(re.fullmatch(".*".join(map(re.escape, told.split(ANY))), seen, re.DOTALL))
+    if not (isinstance(told, list) and isinstance(seen, list)):
+        return alike(told, seen)
+    if told[:1] == [ANY]:
+        return any(fits(told[1:], seen[skipped:]) for skipped in range(len(seen) + 1))
+    if told and seen:
+        return fits(told[0], seen[0]) and fits(told[1:], seen[1:])
+    return not told and not seen
 
 
 def same_items(one: Any, other: Any) -> bool:

@@ -95,6 +95,33 @@ def test_an_order_that_changes_is_told_so(seen, observed, expected):
     assert expected == "stale" or status(["d", "c"], said) == "stale"
 
 
+@pytest.mark.parametrize(
+    ("told", "observed", "expected"),
+    [
+        ("/run/<...>/x", "/run/a/b/x", "expected-difference"),
+        ("/run/<...>/x", "/run//x", "expected-difference"),
+        ("/run/<...>/x", "/run/x", "stale"),
+        ("/run/<...>/x", "/run/a/x\n", "stale"),
+        ("a.c<...>", "abc", "stale"),
+        ("<...>", "", "expected-difference"),
+        ("<...>", 1, "stale"),
+        ("<...>", ["a", "b"], "stale"),  # what the clause says
+        (["c", "<...>", "d"], ["c", "d"], "expected-difference"),
+        (["c", "<...>", "d"], ["c", "x", "y", "d"], "expected-difference"),
+        (["c", "<...>", "d"], ["c", "x", "d", "y"], "stale"),
+        (["<...>", "c"], [1, ["x"], "c"], "expected-difference"),
+        (["c", "<...>"], ["c"], "expected-difference"),
+        ("c<...>d", "c\n\nd", "expected-difference"),
+        (["c/<...>", "d"], ["c/1", "d"], "expected-difference"),
+        (["c", "d"], ["c", "d", "e"], "stale"),
+        (["c", "d", "e"], ["c", "d"], "stale"),
+        ([1], [True], "stale"),
+    ],
+)
+def test_an_entry_leaves_open_what_hangs_on_the_engines_start(told, observed, expected):
+    assert status(observed, dialect(told)) == expected
+
+
 def test_an_entry_without_a_value_says_that_nothing_is_seen():
     entry = dialects.Entry(clause="io.x", reason="so it is")
     said = msgspec.structs.replace(dialect(), difference=[entry])
