@@ -20,6 +20,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     doctor.set_defaults(run=examine)
     fetch = kinds.add_parser("fetch", help="download a kernel into the cache directory")
     fetch.set_defaults(run=get_kernel)
+    image = kinds.add_parser("image", help="make a root with the engines of a Debian release")
+    image.add_argument("release", help="bookworm, trixie or sid")
+    image.set_defaults(run=make_image)
     for name, says in (
         ("run", "run a command in a machine of its own"),
         ("python", "run Python there, as --tx popen//python=... of pytest-xdist asks for"),
@@ -38,6 +41,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=int, default=1024, metavar="MIB", help="(1024)")
     parser.add_argument("--cpus", type=int, default=1, metavar="N", help="(1)")
     parser.add_argument("--share", type=Path, metavar="DIR", help="a directory it can write")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="its root (the host's)")
     parser.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="(none)")
 
 
@@ -63,6 +67,18 @@ def get_kernel(options: argparse.Namespace) -> int:
     return 0
 
 
+def make_image(options: argparse.Namespace) -> int:
+    """Make a root, print where it is."""
+    from startkit.vm import image
+
+    try:
+        print(image.make(options.release))
+    except (OSError, VmError) as error:
+        print(f"startkit vm image: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def in_machine(options: argparse.Namespace) -> int:
     """Run the command; exit as it does, or 125 where there is no machine."""
     from startkit.vm import machine
@@ -75,6 +91,7 @@ def in_machine(options: argparse.Namespace) -> int:
         cpus=options.cpus,
         kernel=options.kernel,
         shared=options.share.resolve() if options.share else None,
+        root=options.root,
         timeout_s=options.timeout,
     )
     try:

@@ -1,6 +1,6 @@
 """What the kernel starts: an archive of busybox, the modules that it needs, and one script.
 
-The script mounts the host's root read-only, a tmpfs over it, new /proc, /sys, /dev, /run and
+The script mounts the host's root read-only, memory over it, new /proc, /sys, /dev, /run and
 /tmp, the cgroups as they were asked for, and runs the command; its exit code goes through a
 port of its own. Source: kernel's early-userspace/buffer-format.rst (cpio), 9p.rst, cgroups(7).
 """
@@ -8,9 +8,11 @@ port of its own. Source: kernel's early-userspace/buffer-format.rst (cpio), 9p.r
 from __future__ import annotations
 
 import lzma
+import os
 import shlex
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,48 +22,57 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from startkit.vm.kernel import Kernel
+    from startkit.vm.machine import Settings
 
 MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 INIT = """\
 #!/busybox sh
-b=/busybox
-$b mount -t proc proc /proc; $b mount -t sysfs sysfs /sys; $b mount -t devtmpfs dev /dev
-for module in {modules}; do $b insmod /modules/$module.ko; done
-$b mkdir /host /memory /new
-$b mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose host /host
-$b mount -t tmpfs -o size=75% memory /memory; $b mkdir /memory/upper /memory/work
-$b mount -t overlay -o lowerdir=/host,upperdir=/memory/upper,workdir=/memory/work root /new
-for place in proc sys dev; do $b mount --move /$place /new/$place; done
-$b sh /guest
-$b sync
-$b poweroff -f
+/busybox --install -s /bin; export PATH=/bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+for module in {modules}; do insmod /modules/$module.ko; done
+. /guest
+sync
+poweroff -f
 """
+# $NAME is the shell's. `laid`: places of the host that the root lacks, each under an overlay.
 GUEST = """\
+umask 022
+mkdir /host /memory /new
+mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose host /host
+mount -t tmpfs -o size=75% memory /memory
+over() {{
+    mkdir -p /memory/upper$3 /memory/work$3 $2
+    mount -t overlay -o lowerdir=/host$1,upperdir=/memory/upper$3,workdir=/memory/work$3 root $2
+}}
+over {root} /new 0
+for place in proc sys dev; do mount --move /$place /new/$place; done
+cd /new
+exec 2> dev/ttyS0
+mkdir -p dev/pts dev/shm
+mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts dev/pts
+for place in dev/shm run tmp; do mount -t tmpfs -o mode=1777 tmpfs $place; done
+mkdir -p run/lock lib/modules/{version}
+mount --bind /host{modules} lib/modules/{version}
+ln -sf /proc/self/fd dev/fd
+ln -sf fd/0 dev/stdin; ln -sf fd/1 dev/stdout; ln -sf fd/2 dev/stderr
+ip link set lo up
+number=0
+for place in {laid}; do
+    number=$((number + 1))
+    if [ -d /host$place ]; then over $place /new$place $number; else cp /host$place /new$place; fi
+done
+{more}
 cd /new
 port() {{ for p in sys/class/virtio-ports/*; do
     read -r name < $p/name; [ "$name" != "$1" ] || echo dev/${{p##*/}}; done; }}
 in=$(port in) out=$(port out) err=$(port err) end=$(port end)
-/busybox chroot . /bin/sh -c {setup} > dev/ttyS0 2>&1
-/busybox chroot . /usr/bin/env -i {environment} /bin/sh -c {command} < $in > $out 2> $err
+chroot . /usr/bin/env -i {environment} /bin/sh -c {command} < $in > $out 2> $err
 echo $? > $end
-"""
-SETUP = """\
-umask 022
-mkdir -p /dev/pts /dev/shm /.tmp
-mount --bind /tmp /.tmp
-mount -t devpts -o mode=620,ptmxmode=666,gid=5 devpts /dev/pts
-for place in /dev/shm /run /tmp; do mount -t tmpfs -o mode=1777 tmpfs $place; done
-mkdir -p /run/lock
-for place in {kept}; do mkdir /tmp/$place; mount --bind /.tmp/$place /tmp/$place; done
-ln -sf /proc/self/fd /dev/fd
-ln -sf fd/0 /dev/stdin; ln -sf fd/1 /dev/stdout; ln -sf fd/2 /dev/stderr
-ip link set lo up || ifconfig lo up
-mkdir -p /lib/modules/{version}; mount --bind {modules} /lib/modules/{version}
 """
 V1 = ("cpuset", "cpu,cpuacct", "blkio", "memory", "devices", "freezer", "pids")
 CGROUPS = {
-    "v2": "mount -t cgroup2 cgroup2 /sys/fs/cgroup\n",
-    "v1": "mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup; cd /sys/fs/cgroup\n"
+    "v2": "mount -t cgroup2 cgroup2 sys/fs/cgroup\n",
+    "v1": "mount -t tmpfs -o mode=755 cgroup sys/fs/cgroup; cd sys/fs/cgroup\n"
     + "".join(f"mkdir {name}; mount -t cgroup -o {name} cgroup {name}\n" for name in V1)
     + "mkdir systemd; mount -t cgroup -o none,name=systemd cgroup systemd\n",
 }
@@ -89,7 +100,7 @@ def base(kernel: Kernel) -> bytes:
     found: dict[str, bytes] = {}
     for name in MODULES:
         add_module(name, paths, found)
-    directories = [(name, b"", 0o40755) for name in ("proc", "sys", "dev", "modules")]
+    directories = [(name, b"", 0o40755) for name in ("bin", "proc", "sys", "dev", "modules")]
     init = INIT.format(modules=" ".join(found)).encode()
     files = [("busybox", program, 0o100755), ("init", init, 0o100755)]
     modules = [(f"modules/{name}.ko", content, 0o100644) for name, content in found.items()]
@@ -116,23 +127,40 @@ def depends(module: bytes) -> list[str]:
     return [name for name in after.partition(b"\0")[0].decode().split(",") if name]
 
 
-def kept() -> list[str]:
-    """Return what the new /tmp still has to show of the host's: where we are, and our Python."""
+def laid_in(root: Path | None) -> list[Path]:
+    """Return what a guest's root lacks of the host's: where we are, and our Python.
+
+    A root that is the host's lacks what new file systems cover.
+    """
     places = {Path.cwd(), Path(sys.prefix)}
-    return sorted({place.parts[2] for place in places if place.is_relative_to("/tmp")})
+    if root is None:
+        return sorted(one for one in places if one.parts[1:2] in (("tmp",), ("run",)))
+    if sys.base_prefix == "/usr":
+        places |= {Path(os.path.realpath(sys.executable)), Path(sysconfig.get_path("stdlib"))}
+    else:
+        places.add(Path(sys.base_prefix))
+    return sorted(places)
 
 
 def guest(
-    argv: list[str], kernel: Kernel, cgroup: str, environment: dict[str, str], shared: Path | None
+    argv: list[str], kernel: Kernel, settings: Settings, environment: dict[str, str]
 ) -> bytes:
     """Return the archive with what one guest does: it comes after `base`."""
-    modules = shlex.quote(str(kernel.modules))
-    setup = SETUP.format(version=kernel.version, modules=modules, kept=shlex.join(kept()))
-    setup += CGROUPS[cgroup]
-    if shared:
-        place = shlex.quote(str(shared))
-        setup += f"mkdir -p {place}\nmount -t 9p -o trans=virtio,version=9p2000.L shared {place}\n"
+    more = ""
+    if settings.shared:
+        place = shlex.quote(str(settings.shared))
+        more += f"mkdir -p /new{place}\nmount -t 9p -o trans=virtio,version=9p2000.L shared /new{place}\n"
+    if settings.root:  # its own Python is a later one, and a virtual environment asks for `python3`
+        more += f"ln -sf {os.path.realpath(sys.executable)} usr/bin/python3\n"
     pairs = " ".join(shlex.quote(f"{key}={value}") for key, value in environment.items())
     command = f"cd {shlex.quote(str(Path.cwd()))} && exec {shlex.join(argv)}"
-    text = GUEST.format(setup=shlex.quote(setup), environment=pairs, command=shlex.quote(command))
+    text = GUEST.format(
+        root=shlex.quote(str(settings.root or "/")),
+        version=kernel.version,
+        modules=shlex.quote(str(kernel.modules)),
+        laid=shlex.join(map(str, laid_in(settings.root))),
+        more=more + CGROUPS[settings.cgroup],
+        environment=pairs,
+        command=shlex.quote(command),
+    )
     return archive([("guest", text.encode(), 0o100644)])

@@ -43,13 +43,17 @@ LAST_LINES = 8  # of its console, when a machine has given no answer
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a machine is to be. `shared`: the one host directory that it can write."""
+    """How a machine is to be.
+
+    `shared`: the one host directory that it can write. `root`: its root, if not the host's.
+    """
 
     cgroup: str = "v2"
     memory_mib: int = 1024
     cpus: int = 1
     kernel: Path | None = None
     shared: Path | None = None
+    root: Path | None = None
     timeout_s: float = 0  # none
 
 
@@ -64,7 +68,7 @@ def run(argv: Sequence[str], settings: Settings) -> int:
     environment = {
         key: text for key, text in os.environ.items() if key in KEPT or key.startswith(OURS)
     }
-    guest = initramfs.guest(list(argv), kernel, settings.cgroup, environment, settings.shared)
+    guest = initramfs.guest(list(argv), kernel, settings, environment)
     files = {"initramfs": memory_file(base(kernel) + guest)}
     files |= {"console": memory_file(), "end": memory_file()}
     (out, files["out"]), (err, files["err"]) = os.pipe(), os.pipe()

@@ -49,6 +49,8 @@ def gateway(settings: Settings) -> str:
     command += ["--memory", str(settings.memory_mib), "--cpus", str(settings.cpus)]
     if settings.shared:
         command += ["--share", str(settings.shared)]
+    if settings.root:
+        command += ["--root", str(settings.root)]
     if settings.kernel:
         command += ["--kernel", str(settings.kernel)]
     return f"popen//python={shlex.join([*command, '--'])}"
