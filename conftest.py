@@ -29,7 +29,7 @@ from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
 from startkit.targets.trials import Trials
 from startkit.targets.watch import Live, Saved, Source
-from startkit.vm import VmError, workers
+from startkit.vm import VmError, image, workers
 from startkit.vm.initramfs import CGROUPS
 from startkit.vm.machine import Settings
 
@@ -110,14 +110,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def take_machines(config: pytest.Config) -> None:
     """Put the workers into virtual machines where that is asked for; say so."""
-    options = config.option
+    options, release = config.option, config.startkit.release
     judging = not options.evidence and all("conformance" in str(word) for word in config.args)
+    wish = options.vm if judging or options.vm == "always" else "never"
     try:
-        taken, why = workers.choose(options.vm if judging or options.vm == "always" else "never")
+        taken, why = workers.choose("always" if release else wish)
+        root = image.find(release) if release else None
     except VmError as error:
         usage(str(error))
     if taken:
-        gateway = workers.gateway(Settings(cgroup=options.cgroup))
+        memory = 2048 if release else 1024  # images and containers of a large engine
+        gateway = workers.gateway(Settings(cgroup=options.cgroup, memory_mib=memory, root=root))
         options.tx = [gateway] * max(len(options.tx or []), 1)
         options.dist = "load" if options.dist == "no" else options.dist
     config.startkit.run.note(why or None)
@@ -136,8 +139,9 @@ class Session:
         self.golden = GOLDEN
         self.recipes = load_recipes(GOLDEN / "scenes.toml")
         self.saved = Saved(options.evidence) if options.evidence else None
-        self.target = None if options.runtime else find_target(options.target)
-        self.runtime = options.runtime or (self.target.runtime if self.target else "")
+        word, _, self.release = (options.runtime or options.target).partition("@")
+        self.target = None if options.runtime else find_target(word)
+        self.runtime = self.target.runtime if self.target else word
         clauses = load_clauses(GOLDEN)
         name = self.name()
         self.run = Run(
@@ -156,7 +160,8 @@ class Session:
         """Return the name of what is judged."""
         if self.saved:
             return self.saved.seen.target
-        return self.target.name if self.target else Path(self.runtime).name
+        name = self.target.name if self.target else Path(self.runtime).name
+        return f"{name}@{self.release}" if self.release else name
 
     def judges(self, area: str) -> bool:
         """Say whether an area of a live run is judged: a runtime's, an engine's or both."""

@@ -66,6 +66,7 @@ cd /new
 port() {{ for p in sys/class/virtio-ports/*; do
     read -r name < $p/name; [ "$name" != "$1" ] || echo dev/${{p##*/}}; done; }}
 in=$(port in) out=$(port out) err=$(port err) end=$(port end)
+mount --move . /  # or else it counts as a chroot, where no user namespace can be made
 chroot . /usr/bin/env -i {environment} /bin/sh -c {command} < $in > $out 2> $err
 echo $? > $end
 """
@@ -148,8 +149,9 @@ def guest(
     """Return the archive with what one guest does: it comes after `base`."""
     more = ""
     if settings.shared:
-        place = shlex.quote(str(settings.shared))
-        more += f"mkdir -p /new{place}\nmount -t 9p -o trans=virtio,version=9p2000.L shared /new{place}\n"
+        place = "/new" + shlex.quote(str(settings.shared))
+        options = "trans=virtio,version=9p2000.L"
+        more += f"mkdir -p {place}\nmount -t 9p -o {options} shared {place}\n"
     if settings.root:  # its own Python is a later one, and a virtual environment asks for `python3`
         more += f"ln -sf {os.path.realpath(sys.executable)} usr/bin/python3\n"
     pairs = " ".join(shlex.quote(f"{key}={value}") for key, value in environment.items())
