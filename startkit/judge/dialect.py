@@ -58,6 +58,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
     engine: str  # what the target calls itself: dockerd podman startkit
     version: str  # the first version that it speaks for
+    after: str = ""  # the dialect whose entries hold as well, but for the clauses named here
     difference: list[Entry] = []
     defect: list[Entry] = []
     lack: list[Lack] = []
@@ -91,7 +92,27 @@ def load_dialect(path: Path) -> Dialect:
 def load_dialects(directory: Path) -> dict[str, Dialect]:
     """Return the dialects of golden/ by name. Raises GoldenError."""
     paths = sorted((directory / "dialects").glob("*.toml"))
-    return {path.stem: load_dialect(path) for path in paths}
+    found = {path.stem: load_dialect(path) for path in paths}
+    for path in paths:
+        if found[path.stem].after not in {"", *found.keys() - {path.stem}}:
+            named = found[path.stem].after
+            raise GoldenError(path, "after", f"no dialect {named}", "name one of this directory")
+    return {name: whole(one, found) for name, one in found.items()}
+
+
+def whole(dialect: Dialect, known: Mapping[str, Dialect]) -> Dialect:
+    """Return a dialect with what it takes from the one that it comes after."""
+    if not dialect.after:
+        return dialect
+    older = whole(known[dialect.after], known)
+    own = {one.clause for one in (*dialect.difference, *dialect.defect)}
+    return msgspec.structs.replace(
+        dialect,
+        difference=[one for one in older.difference if one.clause not in own] + dialect.difference,
+        defect=[one for one in older.defect if one.clause not in own] + dialect.defect,
+        lack=older.lack + dialect.lack,
+        change=older.change + dialect.change,
+    )
 
 
 def choose(directory: Path, engine: str, version: str) -> Dialect | None:

@@ -234,6 +234,32 @@ def test_the_youngest_dialect_that_is_not_younger_is_taken(tmp_path, engine, ver
     assert (chosen.name if chosen else None) == name
 
 
+def test_a_dialect_takes_what_it_does_not_say_from_the_one_before(tmp_path):
+    (tmp_path / "dialects").mkdir()
+    head = 'format = 1\nname = "{0}"\nengine = "e"\nversion = "{0}"\n'
+    entry = '[[difference]]\nclause = "io.{}"\nseen = "{}"\nreason = "r"\n'
+    for name, after, entries in (
+        ("1", "", [("x", "old"), ("y", "old")]),
+        ("2", 'after = "1"\n', [("x", "new"), ("z", "new")]),
+        ("3", 'after = "2"\n', []),
+    ):
+        text = head.format(name) + after + "".join(entry.format(*one) for one in entries)
+        (tmp_path / "dialects" / f"{name}.toml").write_text(text)
+
+    found = dialects.choose(tmp_path, "e", "3").difference
+    said = sorted((one.clause, one.seen) for one in found)
+    assert said == [("io.x", "new"), ("io.y", "old"), ("io.z", "new")]
+
+
+def test_a_dialect_after_none_is_refused(tmp_path):
+    (tmp_path / "dialects").mkdir()
+    text = 'format = 1\nname = "1"\nengine = "e"\nversion = "1"\nafter = "0"\n'
+    (tmp_path / "dialects" / "1.toml").write_text(text)
+
+    with pytest.raises(GoldenError, match="after: no dialect 0"):
+        dialects.load_dialects(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("level", "said", "says"),
     [
