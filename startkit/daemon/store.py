@@ -84,7 +84,7 @@ class Container:
 
     def save(self) -> None:
         """Write both files. Raises OSError, with the old files still whole."""
-        write(self.dir / "hostconfig.json", msgspec.json.encode(self.host))
+        write(self.dir / "hostconfig.json", msgspec.json.encode(self.host), mode=0o644)
         self.save_record()
 
     def save_record(self) -> None:

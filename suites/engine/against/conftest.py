@@ -33,7 +33,14 @@ def sitting(name):
 
 
 @pytest.fixture(scope="session")
-def pair():
-    """Run our engine and a real dockerd."""
-    with sitting("startkit") as ours, sitting("docker") as theirs:
+def ours():
+    """Run our engine."""
+    with sitting("startkit") as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def pair(ours):
+    """Run a real dockerd beside it."""
+    with sitting("docker") as theirs:
         yield ours, theirs

@@ -158,6 +158,9 @@ def features(moment):
     return {
         "config": document(moment.config),
         "files": {name: file(moment, name) for name in FILES},
+        "directory": entries(moment.container_files),
+        "bundle": {"place": moment.bundle, ".": moment.bundle_mode} | entries(moment.bundle_files),
+        "processes": processes(moment),
         "ends": sorted([end.holder, end.fifo, end.access] for end in moment.ends),
         "fifos": moment.fifo_modes,
         "stdio": [re.sub(r"\d+", "N", moment.init_fds[n]) for n in "012"],
@@ -199,6 +202,21 @@ def without(value, nothing):
         for key, one in inside.items()
         if not any(one is no or (one == no and type(one) is type(no)) for no in nothing)
     }
+
+
+def entries(found):
+    """Return name -> kind and mode."""
+    return {name: f"{entry.kind} {entry.mode}" for name, entry in sorted(found.items())}
+
+
+def processes(moment):
+    """Return the container's first process and what stands above it, as far as it is the engine's.
+
+    Of the daemons only the names: how they are called is the recipe's affair.
+    """
+    above = [one for one in moment.ancestors if re.search("docker|container", one.comm)]
+    daemons = [os.path.basename(one.argv[0]) for one in above[1:]]
+    return [[*moment.init.argv[:2]], above[0].argv, *daemons]
 
 
 def file(moment, name):

@@ -74,5 +74,8 @@ def test_every_change_is_needed(pair):
 
 def test_every_change_has_its_reason_in_a_dialect_and_back():
     dialects = load_dialects(GOLDEN)
-    listed = [one.name for name in dialects for one in dialects[name].change]
+    # a dialect that comes after another has the other's as well
+    listed = [
+        one.name for name in ("docker-20.10", "startkit-0.1") for one in dialects[name].change
+    ]
     assert sorted(listed) == sorted(change.__name__ for change in CHANGES)

@@ -9,6 +9,7 @@ in place; where it leaves one as it is, the two engines do not differ.
 from __future__ import annotations
 
 import copy
+import os
 
 MASKED = ["/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
           "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
@@ -17,10 +18,18 @@ READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trig
 CAPS = [f"CAP_{name}" for name in (
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP",
     "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE")]  # fmt: skip
+DIRECTORY = {"root": "/", "fstype": "tmpfs", "source": "tmpfs", "options": ["ro", "relatime"],
+             "super": ["ro"], "propagation": ""}  # fmt: skip
 UNPRIVILEGED = {
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
 }
+TASKS = "containerd/daemon/io.containerd.runtime.v2.task/moby"
+BUNDLE = {
+    **dict.fromkeys(("address", "config.json", "init.pid", "log.json"), "file 0644"),
+    **dict.fromkeys(("options.json", "runtime", "shim-binary-path"), "file 0600"),
+    "log": "fifo 0700", "rootfs": "directory 0711", "work": "symlink 0777",
+}  # fmt: skip
 SHM_BYTES = 64 << 20
 SHM_OPTIONS = ["nosuid", "noexec", "nodev", "mode=1777"]
 
@@ -41,11 +50,12 @@ def spec_version(ours, asked):
 
 def masked_paths(ours, asked):
     ours["config"]["linux"] |= {"maskedPaths": MASKED, "readonlyPaths": READONLY}
-    rows = ours["mounts"]
-    place = rows.index(named(rows, "target", "/proc/timer_list"))
-    device = {**rows[place], "target": "/proc/keys"}
-    directory = {**named(rows, "target", "/sys/firmware"), "target": "/proc/acpi"}
-    rows[place:place] = [directory, device]
+    device = {**named(ours["mounts"], "target", "/dev"), "root": "/null"}
+    ours["mounts"] = [row for row in ours["mounts"] if row["target"] not in MASKED]
+    for path in MASKED:  # those that this machine has
+        if os.path.exists(path):
+            cover = DIRECTORY if os.path.isdir(path) else device
+            ours["mounts"].append({**cover, "target": path})
 
 
 def dev_size(ours, asked):
@@ -69,6 +79,24 @@ def private_shm(ours, asked):
         row = named(rows, key, "/dev/shm")
         rows.remove(row)
         rows.insert(rows.index(named(rows, key, "/dev/mqueue")) + 1, row)
+
+
+def mounts_directory(ours, asked):
+    directory = ours["directory"]
+    shm = directory.pop("shm", None)
+    directory["mounts"] = "directory 0710"
+    if asked.get("IpcMode") == "shareable":
+        directory["mounts/shm"] = shm
+
+
+def containerd_bundle(ours, asked):
+    ours["bundle"] = {"place": f"<RUN>/{TASKS}/<ID>", ".": "0700", **BUNDLE}
+
+
+def containerd_shim(ours, asked):
+    socket = "<RUN>/containerd/containerd.sock"
+    words = ["-namespace", "moby", "-id", "<ID>", "-address", socket]
+    ours["processes"][1:] = [["/usr/bin/containerd-shim-runc-v2", *words]]
 
 
 def domain_name(ours, asked):
@@ -151,6 +179,7 @@ def no_seccomp(ours, asked):
 CHANGES = (
     *(spec_version, masked_paths, dev_size, private_shm, domain_name, primary_group, unprivileged),
     *(no_stdin, unspoken_mode, repeated_capabilities, writable_cgroup_root, shared_root),
+    *(mounts_directory, containerd_bundle, containerd_shim),
     *(no_network_hook, machine_network, no_seccomp),
 )
 
