@@ -5,8 +5,8 @@ step left out. It is made in a copy of the tree, so that every program of the en
 the wrong one, and the suite neither knows nor is touched. Its name stands at the one
 clause that has to see it (`killed-by`), what it changes in suites/harness/mutants.toml.
 
-Rule: nothing of the judge is ever changed; `file` lies in the engine. Seen is what fails a
-run: a clause without evidence fails none, but counts among those that a mutant disturbs.
+Rule: nothing of the judge is ever changed; `file` lies in the engine. Seen is what fails a strict
+run; a clause without evidence fails none, but counts among those that a mutant disturbs.
 """
 
 from __future__ import annotations

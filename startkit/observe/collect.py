@@ -157,12 +157,15 @@ def find_daemon(socket_path: str) -> Process | None:
 
 
 def find_containerd(daemon: Process | None) -> Process | None:
-    """Return the daemon's child that is a containerd, or who listens on `--containerd SOCKET`."""
+    """Return the nearest containerd below the daemon, or who listens on `--containerd SOCKET`."""
     if daemon is None:
         return None
-    for pid in procfs.children(daemon.pid):
-        child = procfs.process(pid)
-        if child and "containerd" in " ".join([child.comm, *child.argv[:1]]):
-            return child
+    near = [daemon.pid]
+    for pid in near:  # which grows on the way
+        for child in filter(None, map(procfs.process, procfs.children(pid))):
+            name = " ".join([child.comm, *child.argv[:1]])
+            if "containerd" in name and "shim" not in name:
+                return child
+            near.append(child.pid)
     elsewhere = procfs.option(daemon.argv, "--containerd")
     return find_daemon(elsewhere) if elsewhere else None
