@@ -163,6 +163,15 @@ def test_a_mount_that_is_not_there_is_seen_and_differs():
     assert offline.verdict(offline.CLAUSES["runtime.mounts.proc"], mountless).observed == "absent"
 
 
+def test_a_hook_that_was_told_nothing_is_seen_and_differs():
+    seen = offline.reference()
+    trial = seen.trials["hooks"]
+    trial = msgspec.structs.replace(trial, files={**trial.files, "poststart.state": ""})
+    silent = msgspec.structs.replace(seen, trials={**seen.trials, "hooks": trial})
+
+    assert offline.verdict(offline.CLAUSES["runtime.hooks.state"], silent).status == "differs"
+
+
 def test_the_trials_of_workers_become_one():
     seen = offline.reference()
     names = sorted(seen.trials)
