@@ -13,7 +13,7 @@ import os
 import time
 
 from startkit import kernel
-from startkit.runtime import mounts, paths, resources
+from startkit.runtime import mounts, paths, resources, state
 from startkit.runtime.text import ContainerError, reason
 
 TYPE_CHECKING = False
@@ -85,11 +85,19 @@ def find_cgroups(cgroups_path: str, container_id: str) -> Cgroups:
     return Cgroups(directories, mountpoints)
 
 
-def refuse_used(cgroups: Cgroups) -> None:
-    """Refuse directories with processes in them: `delete` would kill those as the container's."""
-    for directory in cgroups.directories.values():
-        if os.path.isdir(directory) and processes([directory]):
-            raise ContainerError(f"cgroup {directory} is in use")
+def check_use(cgroups: Cgroups, *, own_pids: bool) -> str:
+    """Return a warning where processes are in the directories already, or "".
+
+    Raises ContainerError where `delete` would kill those as the container's, for want of a pid
+    namespace that shows which are, and where a frozen cgroup would stop init before it is ready.
+    """
+    directories = list(cgroups.directories.values())
+    if state.is_frozen(directories):
+        raise ContainerError("container's cgroup unexpectedly frozen")
+    found = {pid for directory in directories for pid in processes([directory])}
+    if found and not own_pids:
+        raise ContainerError(f"container's cgroup {directories[0]} is in use")
+    return f"container's cgroup is not empty: {len(found)} process(es) found" if found else ""
 
 
 def own_cgroups() -> dict[str, str]:

@@ -40,11 +40,12 @@ EXEC_FLAGS = {"console-socket": True, "cwd": True, "env": True, "e": True, "tty"
               "t": False, "user": True, "u": True, "additional-gids": True, "g": True,
               "process": True, "p": True, "detach": False, "d": False, "pid-file": True,
               "no-new-privs": False, "cap": True, "c": True, "preserve-fds": True,
-              "ignore-paused": False}  # fmt: skip
+              "ignore-paused": False, "cgroup": True}  # fmt: skip
 UPDATE_FLAGS = dict.fromkeys(("resources", "r", "blkio-weight", "cpu-period", "cpu-quota",
     "cpu-share", "cpu-shares", "cpu-rt-period", "cpu-rt-runtime", "cpuset-cpus", "cpuset-mems",
     "memory", "memory-reservation", "memory-swap", "pids-limit"), True)  # fmt: skip
-REPEATED = ("env", "cap", "additional-gids")  # flags whose values add up, with NUL between
+# Flags whose values add up, with NUL between.
+REPEATED = ("env", "cap", "additional-gids", "cgroup")
 # Commands whose words may look like flags, or come before them.
 WORDY = ("kill", "exec", "ps")
 
@@ -153,7 +154,7 @@ def parse_signal(word: str) -> int:
     from startkit.runtime import signals
 
     number = signals.number_of(word)
-    if number == 0:
+    if number < 0:
         raise UsageError(f"unknown signal {word!r}")
     return number
 
@@ -202,6 +203,11 @@ def late(name: str, says: str) -> Body:
     return body
 
 
+def refuse(_: Arguments) -> int:
+    """Not there: startkit-runc has no checkpoints."""
+    raise ContainerError("startkit-runc has no checkpoints: it does not know CRIU")
+
+
 # command: body, flags, (fewest, most) words, usage
 COMMANDS: dict[str, tuple[Body, dict[str, bool], tuple[int, int], str]] = {
     "create": (create, CREATE_FLAGS, (1, 1), "<container-id>"),
@@ -243,6 +249,8 @@ COMMANDS: dict[str, tuple[Body, dict[str, bool], tuple[int, int], str]] = {
         "",
     ),
     "features": (late("show_features", "Print as JSON what this runtime can."), {}, (0, 0), ""),
+    "checkpoint": (refuse, {}, (0, MANY), "<container-id>"),
+    "restore": (refuse, {}, (0, MANY), "<container-id>"),
     "list": (show_list, {"format": True, "f": True, "quiet": False, "q": False}, (0, 0), ""),
 }
 
@@ -256,7 +264,7 @@ def main(argv: list[str]) -> int:
     try:
         flags, words = parse_flags(argv, GLOBAL_FLAGS)
         if "version" in flags:
-            say(f"startkit-runc version {__version__}\nspec: {OCI_VERSION}")
+            say(f"startkit-runc version {__version__}\ncommit: v{__version__}\nspec: {OCI_VERSION}")
             return 0
         if "help" in flags or not words:
             say(help_text())
@@ -281,12 +289,19 @@ def run_command(flags: dict[str, str], words: list[str], log: Log) -> int:
         return 3
     body, known, (fewest, most), usage = COMMANDS[words[0]]
     arguments = Arguments(os.path.abspath(flags.get("root") or DEFAULT_ROOT), log)
+    known = {**known, "help": False, "h": False}
     arguments.flags, arguments.words = parse_flags(words[1:], known)
     # runc takes flags behind the id as well: `kill --all ID`, `delete ID --force`.
     if arguments.words and words[0] not in WORDY:
         later, more = parse_flags(arguments.words[1:], known)
         arguments.flags |= later
         arguments.words = [arguments.words[0], *more]
+    if "help" in arguments.flags:
+        what = (body.__doc__ or "").strip()
+        flags_text = " ".join(f"[--{flag}]" for flag in known if len(flag) > 1)
+        say(f"NAME:\n   startkit-runc {words[0]} - {what}\n")
+        say(f"USAGE:\n   startkit-runc {words[0]} {flags_text} {usage}".rstrip())
+        return 0
     if not fewest <= len(arguments.words) <= most:
         raise UsageError(f"usage: startkit-runc {words[0]} [flags] {usage}".rstrip())
     log.debug(f"{words[0]} {' '.join(arguments.words)}")
@@ -295,11 +310,8 @@ def run_command(flags: dict[str, str], words: list[str], log: Log) -> int:
 
 def help_text() -> str:
     """Return the overview that --help prints."""
-    lines = ["startkit-runc: an OCI runtime with runc's command line", "",
-             "usage: startkit-runc [--root DIR] [--log FILE] [--log-format text|json] [--debug]",
-             "                     COMMAND [flags] [words]", ""]  # fmt: skip
-    for name, (body, known, _, usage) in COMMANDS.items():
-        flags = " ".join(f"[--{flag}]" for flag in known if len(flag) > 1)
-        lines.append(f"  {name} {flags} {usage}".rstrip())
-        lines.append(f"      {(body.__doc__ or '').strip()}")
+    lines = ["NAME:", "   startkit-runc - Open Container Initiative runtime", "", "USAGE:",
+             "   startkit-runc [--root DIR] [--log FILE] [--log-format text|json] [--debug]",
+             "                 COMMAND [flags] [words]", "", "COMMANDS:"]  # fmt: skip
+    lines += [f"   {name:12}{body.__doc__}" for name, (body, *_) in COMMANDS.items()]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+import time
 
 from startkit.runtime import cgroup, counters, freezer, resources, shape
 from startkit.runtime.bundle import broken_rule
@@ -121,22 +122,39 @@ def parse_size(flag: str, word: str, *, units: bool) -> int:
 
 
 def show_events(arguments: Arguments) -> None:
-    """Print statistics: once (--stats), or every --interval seconds until the end of init."""
+    """Print statistics, once (--stats) or every --interval to the end, and when memory ran out."""
     container, flags = arguments.container(), arguments.flags
     if container.status() == "stopped":
         raise ContainerError(f"container with id {container.id} is not running")
-    interval = flags.get("interval", "5s").removesuffix("s")
-    if not interval.isdecimal() or interval == "0":
-        raise ContainerError("duration interval must be greater than 0")
+    interval = milliseconds(flags.get("interval", "5s"))
+    directories = cgroup.by_hierarchy(container.record["cgroups"])
     handle = os.pidfd_open(container.pid)
     poll = select.poll()
     poll.register(handle, select.POLLIN)
-    directories = cgroup.by_hierarchy(container.record["cgroups"])
+    memory = counters.OutOfMemory(directories)
+    poll.register(memory.fd, memory.event)
+    due = 0.0
     while True:
-        data = counters.read_statistics(directories)
-        say(json_text({"type": "stats", "id": container.id, "data": data}))
-        if "stats" in flags or poll.poll(int(interval) * 1000):
+        if time.monotonic() >= due:
+            due = time.monotonic() + interval / 1000
+            data = counters.read_statistics(directories)
+            say(json_text({"type": "stats", "id": container.id, "data": data}))
+        if "stats" in flags:
             return
+        ready = {fd for fd, _ in poll.poll(max(0, due - time.monotonic()) * 1000)}
+        if memory.fd in ready and memory.happened():
+            say(json_text({"type": "oom", "id": container.id}))
+        if handle in ready:
+            return
+
+
+def milliseconds(word: str) -> int:
+    """Return a duration such as 100ms, 5s or 1m. Raises ContainerError."""
+    for unit, factor in (("ms", 1), ("s", 1000), ("m", 60000), ("h", 3600000)):
+        digits = word.removesuffix(unit)
+        if digits.isdecimal() and int(digits) and digits != word:
+            return int(digits) * factor
+    raise ContainerError("duration interval must be greater than 0")
 
 
 def write_spec(arguments: Arguments) -> None:

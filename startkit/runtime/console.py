@@ -24,8 +24,8 @@ TIOCSCTTY, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5
 PTMX = (5, 2)
 
 
-def connect(path: str) -> Any:
-    """Connect to a console socket. Raises ContainerError.
+def connect(path: str, what: str = "console socket") -> Any:
+    """Connect to a socket. Raises ContainerError, which says `what` it is.
 
     `_socket` is the C half of `socket`, which would import `enum` and `selectors`.
     """
@@ -35,7 +35,7 @@ def connect(path: str) -> Any:
     try:
         connection.connect(path)
     except OSError as error:
-        raise ContainerError(f"console socket {path}: {reason(error)}") from None
+        raise ContainerError(f"{what} {path}: {reason(error)}") from None
     return connection
 
 
@@ -63,18 +63,18 @@ def set_size(master: int, height: int, width: int) -> None:
     kernel.check(kernel.libc.ioctl(master, TIOCSWINSZ, size), "ioctl", "TIOCSWINSZ")
 
 
-def send_master(connection: Any, master: int) -> None:
-    """Send the master over the console socket, with its name as data, and close both."""
+def send_descriptor(connection: Any, fd: int, data: bytes) -> None:
+    """Send a descriptor (a pty's master, with its name as data), and close both."""
     import _socket
 
-    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", master))
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", fd))
     try:
-        connection.sendmsg([b"/dev/ptmx"], [rights])
+        connection.sendmsg([data], [rights])
     except OSError as error:
-        raise ContainerError(f"console socket: {reason(error)}") from None
+        raise ContainerError(f"sending a descriptor: {reason(error)}") from None
     finally:
         connection.close()
-        os.close(master)
+        os.close(fd)
 
 
 def take_over(slave: int) -> None:

@@ -7,6 +7,9 @@ Source: runc-events(8), types/events.go's JSON names; cgroup-v1/*.rst, cgroup-v2
 
 from __future__ import annotations
 
+import os
+import select
+
 from startkit.runtime import cgroup
 
 TYPE_CHECKING = False
@@ -25,6 +28,34 @@ def read_statistics(directories: dict[str, str]) -> dict[str, Any]:
     unified = list(directories) == [""]
     read = read_v2(found[""]) if unified else read_v1(found)
     return {**read, "blkio": {}, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None}
+
+
+class OutOfMemory:
+    """Tells when a container has run out of memory: `fd` is polled for `event`.
+
+    v1 counts on an eventfd (also once as the cgroup goes), v2 marks memory.events as changed.
+    """
+
+    def __init__(self, directories: dict[str, str]) -> None:
+        found = {c: d for name, d in directories.items() for c in name.split(",")}
+        self.first = "memory" in found
+        directory = found.get("memory") or found[""]
+        self.path = f"{directory}/memory.{'oom_control' if self.first else 'events'}"
+        control = os.open(self.path, os.O_RDONLY)
+        self.fd, self.event = control, select.POLLPRI
+        if self.first:
+            self.fd, self.event = os.eventfd(0, os.EFD_CLOEXEC), select.POLLIN
+            cgroup.write(f"{directory}/cgroup.event_control", f"{self.fd} {control}")
+        self.kills = table(self.path).get("oom_kill", 0)
+
+    def happened(self) -> bool:
+        """Take the news off `fd`; return whether it is a lack of memory."""
+        if self.first:
+            os.eventfd_read(self.fd)
+            return os.path.exists(self.path)
+        os.pread(self.fd, 4096, 0)
+        before, self.kills = self.kills, table(self.path).get("oom_kill", 0)
+        return self.kills > before
 
 
 def value(path: str) -> int | None:

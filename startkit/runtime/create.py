@@ -102,7 +102,10 @@ def make_state(creation: Creation) -> None:
 
             creation.console = console.connect(creation.console_socket)
         creation.cgroups = cgroup.find_cgroups(linux.get("cgroupsPath") or "", creation.id)
-        cgroup.refuse_used(creation.cgroups)
+        own_pids = creation.container.record["ownPids"]
+        warning = cgroup.check_use(creation.cgroups, own_pids=own_pids)
+        if warning:
+            creation.log.warning(warning)
         creation.container.record["cgroups"] = list(creation.cgroups.directories.values())
         if creation.pid_file:
             creation.container.record["pidFile"] = os.path.abspath(creation.pid_file)
@@ -149,6 +152,7 @@ def clone_init(creation: Creation) -> None:
         mounts.open_source(mount, creation.bundle.path)
     # Init is born unreachable, for it may be born among a container's processes.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    creation.log.debug("nsexec container setup: clone into the namespaces")
     pid = namespaces.start_init(entries, unified)
     for mount in binds if pid else ():
         os.close(mount.tree)
@@ -164,15 +168,16 @@ def clone_init(creation: Creation) -> None:
         os.close(unified)
     creation.pid = pid
     creation.container.record["pid"] = pid
-    creation.container.record["startTime"] = state.start_time(pid)
+    creation.container.record["startTime"] = state.look_at(pid)[0]
     creation.container.save()
 
 
 def kill_init(creation: Creation) -> None:
-    """Undo `clone_init`: kill init and everything that it may have left in its cgroups."""
+    """Undo `clone_init`: kill init and everything that does not end with it."""
     os.kill(creation.pid, 9)  # it cannot be gone: we are its parent and have not reaped it
     os.waitpid(creation.pid, 0)
-    cgroup.signal_all(list(creation.cgroups.directories.values()), 9)
+    if not creation.container.record["ownPids"]:
+        cgroup.signal_all(list(creation.cgroups.directories.values()), 9)
 
 
 def accompany_init(creation: Creation) -> None:
@@ -190,12 +195,25 @@ def accompany_init(creation: Creation) -> None:
                 raise ContainerError(message["error"])
             if "warning" in message:
                 creation.log.warning(message["warning"])
+            if "listener" in message:
+                hand_over_listener(creation, message["listener"])
+                down.write(b"heard")
             if "hooks" in message:
                 run_runtime_hooks(creation)
                 down.write(b"hooked")
             if "ready" in message:
+                creation.log.debug("init: closing the pipe to signal completion")
                 return
     raise ContainerError("init died before it was ready")
+
+
+def hand_over_listener(creation: Creation, number: int) -> None:
+    """Give the listener of init's seccomp filter to the agent."""
+    from startkit.runtime import listener
+
+    container = creation.container
+    assert creation.filter is not None
+    listener.hand_over(creation.filter, container.describe("creating"), creation.pid, number)
 
 
 def run_runtime_hooks(creation: Creation) -> None:

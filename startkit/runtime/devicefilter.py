@@ -14,6 +14,7 @@ import os
 import struct
 
 from startkit import kernel
+from startkit.runtime.resources import access_letters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def parse(rule: dict[str, Any]) -> tuple[bool, str, int, int, str]:
     """Return a config's rule as (allow, kind, major, minor, access), -1 for any number."""
     major, minor = (-1 if rule.get(k) is None else rule[k] for k in ("major", "minor"))
     kind = rule.get("type") or "a"
-    return bool(rule.get("allow")), kind, major, minor, rule.get("access") or "rwm"
+    return bool(rule.get("allow")), kind, major, minor, access_letters(rule)
 
 
 def parse_text(text: str) -> tuple[bool, str, int, int, str]:

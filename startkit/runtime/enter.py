@@ -30,7 +30,7 @@ NAMESPACES = {"mnt": "mount", "net": "network", "uts": "uts", "ipc": "ipc", "pid
 class Visit:
     """One `exec` in progress: whom to become, and, once inside, what to execute."""
 
-    slave = hop = report = -1
+    slave = hop = report = down = -1
     program = ""
     environment: dict[str, str]
 
@@ -40,8 +40,15 @@ class Visit:
         self.identity = process.Identity(wanted, sets, caps.bounding_set())
         self.console: Any = None
         self.preserve_fds = 0
+        # Where --cgroup wants it to be; else it goes where the container is.
+        self.cgroups: list[str] = []
         self.linux: dict[str, Any] = read_config(container).get("linux") or {}
         self.filter = create.compile_filter(self.linux.get("seccomp"))
+
+    def ask_to_listen(self, listener: int) -> None:
+        """Have the runtime give the seccomp agent our listener. Only write(2) is safe before."""
+        os.write(self.report, b"\0%d" % listener)
+        os.read(self.down, 2)
 
 
 def read_config(container: state.Container) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def execute(container: state.Container, args: list[str], flags: Any, log: Log) -
         raise ContainerError("cannot use console socket if we will not detach or allocate tty")
     visit = Visit(container, wanted, log)
     visit.preserve_fds = number("preserve-fds", flags.get("preserve-fds", "0"))
+    visit.cgroups = sub_cgroups(container, split(flags, "cgroup"))
     receiver = open_console(visit, socket) if terminal else None
     pid = enter(visit)
     if flags.get("pid-file"):
@@ -168,17 +176,29 @@ def enter(visit: Visit) -> int:
     down, up = os.pipe(), os.pipe()
     visit.report = up[1]
     visit.hop = init.build_hop(visit)
+    visit.log.debug(f"nsexec container setup: clone into the namespaces of {visit.container.pid}")
     pid = namespaces.start_init(entries, None)
     if pid == 0:
         os.close(down[1])
-        be_visitor(visit, down[0], user=any(e["type"] == "user" for e in entries))
+        visit.down = down[0]
+        be_visitor(visit, user=any(e["type"] == "user" for e in entries))
+    visit.log.debug(f"child process in init(): {pid}")
     os.close(up[1])
     os.close(visit.hop)
     try:
         move(pid, visit)
+        visit.log.debug("setns_init: about to exec")
         os.write(down[1], b"go")
-        with open(up[0], "rb") as pipe:
-            words = told(pipe.read())
+        with open(up[0], "rb", 0) as pipe:
+            said = pipe.read(65536) or b""
+            if said[:1] == b"\0":
+                from startkit.runtime import listener
+
+                assert visit.filter is not None
+                listener.hand_over(visit.filter, visit.container.describe(), pid, int(said[1:]))
+                os.write(down[1], b"go")
+                said = b""
+            words = told(said + pipe.read())
         if words:
             raise ContainerError(words)
     except BaseException:
@@ -207,9 +227,33 @@ def open_namespaces(container: state.Container) -> list[dict[str, str]]:
     return found
 
 
+def sub_cgroups(container: state.Container, words: list[str]) -> list[str]:
+    """Return the container's cgroups, each at the path that `[controller,...:]path` names below it.
+
+    None without such words. Raises ContainerError.
+    """
+    found = cgroup.by_hierarchy(container.record["cgroups"]) if words else {}
+    own = dict(found)
+    for word in words:
+        controllers, _, path = word.rpartition(":")
+        if ".." in path.split("/"):
+            raise ContainerError(f"{path} is not a sub cgroup path")
+        for controller in controllers.split(",") if controllers else own:
+            name = next((n for n in own if controller in (n, *n.split(","))), None)
+            if name is None:
+                raise ContainerError(f"unknown controller {controller} in --cgroup {word}")
+            found[name] = os.path.join(own[name], path.strip("/")).rstrip("/")
+    return list(found.values())
+
+
 def move(pid: int, visit: Visit) -> None:
     """Put the visitor into the container's cgroups and set how readily it is killed."""
-    for directory in visit.container.record["cgroups"]:
+    for directory in visit.cgroups:
+        try:
+            cgroup.write(f"{directory}/cgroup.procs", str(pid))
+        except OSError as error:
+            raise ContainerError(f"adding pid {pid} to cgroups: {reason(error)}") from None
+    for directory in () if visit.cgroups else visit.container.record["cgroups"]:
         version1 = os.path.exists(f"{directory}/tasks")
         try:
             cgroup.write(f"{directory}/{'tasks' if version1 else 'cgroup.procs'}", str(pid))
@@ -229,10 +273,10 @@ def read_unified(pid: int) -> str:
         return next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
 
 
-def be_visitor(visit: Visit, down: int, *, user: bool) -> NoReturn:
+def be_visitor(visit: Visit, *, user: bool) -> NoReturn:
     """Be the process inside: wait to be moved, become the user, execute; never return."""
     try:
-        if os.read(down, 2) != b"go":
+        if os.read(visit.down, 2) != b"go":
             os._exit(init.EXIT_FAILED)
         os.setsid()
         process.close_on_exec(3 + visit.preserve_fds)
@@ -244,7 +288,7 @@ def be_visitor(visit: Visit, down: int, *, user: bool) -> NoReturn:
 
             root = os.open("/", os.O_PATH | os.O_DIRECTORY)
             master, visit.slave = console.open_pty(root, visit.process.get("consoleSize"))
-            console.send_master(visit.console, master)
+            console.send_descriptor(visit.console, master, b"/dev/ptmx")
         init.forget_imports()
         init.become_user(visit)
         process.execute(visit)

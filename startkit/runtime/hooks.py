@@ -13,7 +13,7 @@ import os
 import select
 
 from startkit import kernel
-from startkit.runtime import process, trampoline
+from startkit.runtime import process, signals, trampoline
 from startkit.runtime.text import ContainerError, json_text, told
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ def run_hooks(
     for index, hook in enumerate(hooks):
         problem = run_hook(hook, json_text(state).encode(), way)
         if problem:
-            raise ContainerError(f"error running {kind} hook #{index} {hook['path']}: {problem}")
+            raise ContainerError(f"error running hook #{index} of {kind} {hook['path']}: {problem}")
 
 
 def run_hook(hook: dict[str, Any], state: bytes, way: tuple[int, int]) -> str:
@@ -93,4 +93,4 @@ def wait(pid: int, timeout_s: int | None) -> str:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if not in_time:
         return f"not done within {timeout_s} s"
-    return f"signal {-code}" if code < 0 else f"exit status {code}" if code else ""
+    return signals.words(-code) if code < 0 else f"exit status {code}" if code else ""

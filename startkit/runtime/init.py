@@ -33,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from startkit.runtime import seccomp
     from startkit.runtime.bundle import Bundle
     from startkit.runtime.create import Creation
     from startkit.runtime.enter import Visit
@@ -61,6 +62,11 @@ class Init:
         self.report = creation.up[1]
         self.environment: dict[str, str] = {}
 
+    def ask_to_listen(self, listener: int) -> None:
+        """Have the runtime give the seccomp agent our listener. Only write(2) is safe before."""
+        self.creation.tell({"listener": listener})
+        self.creation.wait_for("heard")
+
     def is_new(self, kind: str) -> bool:
         """Whether a namespace of this type was made for the container."""
         entries = self.linux.get("namespaces") or ()
@@ -70,6 +76,7 @@ class Init:
 def main(creation: Creation) -> NoReturn:
     """Be init. Any failure goes to the runtime as its words, then the process ends."""
     try:
+        creation.log.debug("child process in init()")
         init = Init(creation)
         steps.run(INIT, init)
         creation.tell({"ready": True})
@@ -96,13 +103,19 @@ def wait_for_start(init: Init) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-def build_hop(init: Init | Visit) -> int:
-    """Return the way out of the interpreter.
+def last_filter(init: Init | Visit) -> seccomp.Filter | None:
+    """Return the seccomp filter if it is loaded as the last thing before exec.
 
-    A seccomp profile is loaded there, as the last thing before exec; without no_new_privs
-    loading takes CAP_SYS_ADMIN, and `become_user` does it.
+    `become_user` does it before where there is no no_new_privs, as then loading takes
+    CAP_SYS_ADMIN, and where the runtime has to pass a listener on.
     """
-    last = init.filter if init.process.get("noNewPrivileges") else None
+    late = init.process.get("noNewPrivileges") and init.filter and not init.filter.listener
+    return init.filter if late else None
+
+
+def build_hop(init: Init | Visit) -> int:
+    """Return the way out of the interpreter."""
+    last = last_filter(init)
     words = f'{process.START_ERROR}exec: "{init.process["args"][0]}": '
     return trampoline.build(init.report, words, last)
 
@@ -195,7 +208,7 @@ def fill_dev(init: Init) -> None:
 
         master, init.slave = console.open_pty(init.root, init.process.get("consoleSize"))
         mounts.bind_file(init.root, init.slave, "/dev/console")
-        console.send_master(init.creation.console, master)
+        console.send_descriptor(init.creation.console, master, b"/dev/ptmx")
 
 
 def call_hooks(init: Init) -> None:
@@ -203,9 +216,10 @@ def call_hooks(init: Init) -> None:
     if init.creation.runtime_hooks():
         init.creation.tell({"hooks": True})
         init.creation.wait_for("hooked")
+    os.fchdir(init.root)  # as under runc; nothing of ours looks at where it stands
     run_own_hooks(init, "createContainer", "creating")
     if init.bundle.hooks("startContainer"):
-        init.hook_hop = trampoline.build(init.report, "", None)
+        init.hook_hop = trampoline.build(init.report, "", last_filter(init))
 
 
 def run_own_hooks(init: Init, kind: str, status: str) -> None:
@@ -292,12 +306,26 @@ def become_user(init: Init | Visit) -> None:
 
         attributes.apply(own_process, init.linux)
     process.own_stdio(identity.uid)
-    if init.filter is not None and not own_process.get("noNewPrivileges"):
-        init.filter.load()
+    entered = process.enter_cwd(own_process["cwd"], last=False)
+    early = init.filter is not last_filter(init)
+    if early and not own_process.get("noNewPrivileges"):
+        load_filter(init)
     process.become(identity, no_new_privileges=bool(own_process.get("noNewPrivileges")))
-    process.enter_cwd(own_process["cwd"])
+    if not entered:
+        process.enter_cwd(own_process["cwd"])
     init.program = process.find_program(own_process["args"][0], environment)
     init.environment = environment
+    if early and own_process.get("noNewPrivileges"):
+        load_filter(init)
+
+
+def load_filter(init: Init | Visit) -> None:
+    """Load the seccomp filter; its listener goes to the agent before anything else is done."""
+    assert init.filter is not None
+    listener = init.filter.load()
+    if init.filter.listener:
+        init.ask_to_listen(listener)
+        os.close(listener)
 
 
 INIT = (

@@ -13,7 +13,7 @@ import os
 import select
 
 from startkit.runtime import signals
-from startkit.runtime.text import ContainerError, told
+from startkit.runtime.text import ContainerError, reason, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,8 +135,14 @@ def remove(container: state.Container, log: Log) -> None:
     from startkit.runtime import cgroup
 
     directories = container.record["cgroups"]
-    cgroup.signal_all(directories, signals.KILL)
-    cgroup.remove(directories)
+    if not container.pid or not container.record.get("ownPids"):
+        cgroup.signal_all(directories, signals.KILL)
+    try:
+        cgroup.remove(directories)
+    except OSError as error:
+        if not cgroup.processes(directories):
+            raise
+        log.warning(f"cgroup {reason(error)}: left to other processes in it")
     container.remove()
     run_late_hooks(container, "poststop", log)
 

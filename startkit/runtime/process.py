@@ -119,21 +119,26 @@ def own_stdio(uid: int) -> None:
             continue
 
 
-def enter_cwd(path: str) -> None:
-    """Enter the working directory as the user, and make sure that it lies inside the root.
+def enter_cwd(path: str, *, last: bool = True) -> bool:
+    """Enter the working directory, and make sure that it lies inside the root.
 
+    Return False where permission is denied and it is not the `last` try: root may enter what
+    the user may not, and the user what root may not without its capabilities.
     Source: CVE-2024-21626; getcwd(2): what cannot be reached from the root has no `/` in front.
     """
     words = f'{START_ERROR}chdir to cwd ("{path}") set in config.json failed: '
     try:
         os.fchdir(open_plain(path, os.O_PATH | os.O_DIRECTORY))
     except OSError as error:
+        if isinstance(error, PermissionError) and not last:
+            return False
         raise ContainerError(words + (error.strerror or "").lower()) from None
     # Not os.getcwd: the C library would search a directory that is unreachable for its name.
     found = ctypes.create_string_buffer(4096)
     kernel.check(kernel.libc.syscall(SYS_GETCWD, found, 4096), "getcwd")
     if not found.value.startswith(b"/"):
         raise ContainerError(words + "it lies outside of the container")
+    return True
 
 
 def find_program(name: str, environment: dict[str, str]) -> str:

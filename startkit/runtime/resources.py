@@ -46,18 +46,30 @@ def update(
 ) -> None:
     """Write the limits, then `rules`; the devices' are as they are, other than in `apply`."""
     by_controller = {c: d for name, d in directories.items() for c in name.split(",")}
-    unified = directories.get("")
     if list(directories) == [""]:
         settings = v2_settings(wanted)
     elif wanted.get("unified"):
-        raise ContainerError("config.json /linux/resources/unified: this host has cgroup v1")
+        words = "invalid configuration: this host has cgroup v1"
+        raise ContainerError(f"config.json /linux/resources/unified: {words}")
     else:
         settings = v1_settings(wanted)
-        path = by_controller.get("memory", "") + "/memory.memsw.limit_in_bytes"
-        if os.path.exists(path) and raises(path, (wanted.get("memory") or {}).get("swap") or 0):
-            settings.sort(key=lambda setting: not path.endswith(setting[1]))
-    for controller, name, text in [*settings, *(rules or ())]:
-        directory = by_controller.get(controller, unified)
+        memory = wanted.get("memory") or {}
+        name = "memory.memsw.limit_in_bytes"
+        there = os.path.exists(f"{by_controller.get('memory')}/{name}")
+        if memory.get("limit") == -1 and not memory.get("swap") and there:
+            settings.append(("memory", name, "-1"))
+    write_settings([*settings, *(rules or ())], by_controller, again=True)
+
+
+def write_settings(settings: list[Setting], by_controller: dict[str, str], *, again: bool) -> None:
+    """Write settings in their order; `again`: those refused once more, after all the others.
+
+    Some limits bound each other (memory and memory with swap, cpu period and quota within the
+    parent's), and which one has to be first depends on what they are now.
+    """
+    refused = []
+    for controller, name, text in settings:
+        directory = by_controller.get(controller, by_controller.get(""))
         if controller == "blkio" and not os.path.exists(f"{directory}/{name}"):
             name = name.replace("blkio.weight", "blkio.bfq.weight")  # what Linux 5 calls it
         if directory is None or not os.path.exists(f"{directory}/{name}"):
@@ -68,16 +80,14 @@ def update(
         try:
             write_setting(f"{directory}/{name}", text)
         except OSError as error:
-            raise ContainerError(
-                f"config.json /linux/resources/{controller}: "
-                f"writing {text} to {name}: {error.strerror}"
-            ) from None
-
-
-def raises(path: str, limit: int) -> bool:
-    """Whether a limit is above the present one: v1 keeps memory and swap at or above memory."""
-    with open(path, encoding="utf-8") as file:
-        return limit == -1 or limit > int(file.read())
+            if not again:
+                raise ContainerError(
+                    f"config.json /linux/resources/{controller}: "
+                    f"writing {text} to {name}: {error.strerror}"
+                ) from None
+            refused.append((controller, name, text))
+    if refused:
+        write_settings(refused, by_controller, again=False)
 
 
 def write_setting(path: str, text: str) -> None:
@@ -152,7 +162,12 @@ def rule_text(rule: dict[str, Any]) -> str:
         return "a"
     numbers = [rule.get(key, -1) for key in ("major", "minor")]
     major, minor = ("*" if n in (-1, None) else str(n) for n in numbers)
-    return f"{kind} {major}:{minor} {rule.get('access') or 'rwm'}"
+    return f"{kind} {major}:{minor} {access_letters(rule)}"
+
+
+def access_letters(rule: dict[str, Any]) -> str:
+    """Return what of r, w and m a rule is about; absent, it is all of them."""
+    return "".join(letter for letter in rule.get("access") or "rwm" if letter in "rwm")
 
 
 def v2_settings(wanted: dict[str, Any]) -> list[Setting]:

@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 LIBRARY = "libseccomp.so.2"
 PATH = "config.json /linux/seccomp"
 ALLOW, ERRNO, TRACE = 0x7FFF0000, 0x00050000, 0x7FF00000
+NOTIFY = "SCMP_ACT_NOTIFY"
 ACTIONS = {"SCMP_ACT_KILL": 0, "SCMP_ACT_KILL_THREAD": 0, "SCMP_ACT_KILL_PROCESS": 0x80000000,
            "SCMP_ACT_TRAP": 0x00030000, "SCMP_ACT_ERRNO": ERRNO, "SCMP_ACT_TRACE": TRACE,
-           "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": ALLOW}  # fmt: skip
+           "SCMP_ACT_LOG": 0x7FFC0000, "SCMP_ACT_ALLOW": ALLOW, NOTIFY: 0x7FC00000}  # fmt: skip
 OPERATORS = ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")  # numbered from 1
 FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC": 1, "SECCOMP_FILTER_FLAG_LOG": 2,
          "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4}  # fmt: skip
 PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 EPERM, ENOSYS = 1, 38
 SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
-SET_MODE_FILTER = 1
+SET_MODE_FILTER, TSYNC, NEW_LISTENER = 1, 1, 8
 X86_64, X32, X32_BIT = 0xC000003E, 0x4000003E, 0x40000000
 # BPF: load a word of struct seccomp_data, jumps, return
 LOAD, JUMP, EQUAL, GREATER, AT_LEAST, RETURN = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
@@ -45,19 +46,24 @@ class Comparison(ctypes.Structure):
 
 
 class Filter:
-    """A profile ready to be loaded: the program, its flags for seccomp(2)."""
+    """A profile ready to be loaded: the program, its flags for seccomp(2).
 
-    def __init__(self, program: bytes, flags: int) -> None:
-        self.program, self.flags = program, flags
+    `listener`: the socket of the agent that decides about calls, and a word for it; or None.
+    """
 
-    def load(self) -> None:
-        """Put the calling process under the filter. Raises OSError."""
+    def __init__(self, program: bytes, flags: int, listener: tuple[str, str] | None) -> None:
+        # With a listener there is but one thread to synchronise, and the kernel takes no TSYNC.
+        self.flags = flags & ~TSYNC | NEW_LISTENER if listener else flags
+        self.program, self.listener = program, listener
+
+    def load(self) -> int:
+        """Put the calling process under the filter; return its listener, or 0. Raises OSError."""
         text = ctypes.create_string_buffer(self.program, len(self.program))
         header = struct.pack("@HP", len(self.program) // 8, ctypes.addressof(text))
         result = kernel.libc.syscall(
             SYS_SECCOMP, SET_MODE_FILTER, self.flags, ctypes.create_string_buffer(header)
         )
-        kernel.check(result, "seccomp")
+        return kernel.check(result, "seccomp")
 
 
 def compile_profile(profile: dict[str, Any]) -> Filter | None:
@@ -67,6 +73,7 @@ def compile_profile(profile: dict[str, Any]) -> Filter | None:
     flags = sum(FLAGS[name] for name in set(profile.get("flags") or ()))
     if default == ALLOW and not rules:
         return None
+    listener = find_listener(profile)
     library = open_library()
     context = library.seccomp_init(default)
     if not context:
@@ -80,7 +87,22 @@ def compile_profile(profile: dict[str, Any]) -> Filter | None:
         library.seccomp_release(context)
     if profile["defaultAction"] not in PERMISSIVE and default != ERRNO | ENOSYS:
         program = unknown_calls(newest_calls(library, tokens, profile)) + program
-    return Filter(program, flags)
+    return Filter(program, flags, listener)
+
+
+def find_listener(profile: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the agent's socket and the word for it, where a rule asks the agent.
+
+    Raises ContainerError; write(2) is how init tells of its listener, so nobody else may answer.
+    """
+    if profile["defaultAction"] == NOTIFY:
+        raise ContainerError(f"{PATH}/defaultAction: {NOTIFY} cannot be used as default action")
+    asking = [rule for rule in profile.get("syscalls") or () if rule["action"] == NOTIFY]
+    if any("write" in rule["names"] for rule in asking):
+        raise ContainerError(f"{PATH}/syscalls: {NOTIFY} cannot be used for the write syscall")
+    if asking and not profile.get("listenerPath"):
+        raise ContainerError(f"{PATH}/listenerPath: is required with {NOTIFY}")
+    return (profile["listenerPath"], profile.get("listenerMetadata") or "") if asking else None
 
 
 def open_library() -> ctypes.CDLL:

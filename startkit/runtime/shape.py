@@ -88,8 +88,8 @@ def container_version(value: Any) -> str:
 
 
 def access(value: Any) -> str:
-    """Refuse what is not made of r, w and m."""
-    fits = isinstance(value, str) and value != "" and not set(value) - set("rwm")
+    """Refuse what is not made of r, w and m; an `a` beside them is passed over, as runc does."""
+    fits = isinstance(value, str) and set(value) & set("rwm") and not set(value) - set("rwma")
     return "" if fits else "must be made of r, w and m"
 
 
@@ -159,20 +159,9 @@ RESOURCES = {
 }  # fmt: skip
 
 ACTION = one_of(
-    *(
-        f"SCMP_ACT_{word}"
-        for word in (
-            "KILL",
-            "KILL_THREAD",
-            "KILL_PROCESS",
-            "TRAP",
-            "ERRNO",
-            "TRACE",
-            "LOG",
-            "ALLOW",
-        )
-    )
-)
+    *(f"SCMP_ACT_{word}" for word in ("KILL", "KILL_THREAD", "KILL_PROCESS", "TRAP", "ERRNO",
+                                      "NOTIFY", "TRACE", "LOG", "ALLOW"))
+)  # fmt: skip
 OPERATOR = one_of(
     *(f"SCMP_CMP_{word}" for word in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"))
 )
@@ -183,8 +172,8 @@ SECCOMP = {
     "defaultErrnoRet": number(0, 65535),
     "architectures": [str],
     "flags": [one_of(*(f"SECCOMP_FILTER_FLAG_{w}" for w in ("TSYNC", "LOG", "SPEC_ALLOW")))],
-    "listenerPath": left_out("a listener for system calls"),
-    "listenerMetadata": left_out("a listener for system calls"),
+    "listenerPath": str,
+    "listenerMetadata": str,
     "syscalls": [{"names!": argument_list, "action!": ACTION, "errnoRet": number(0, 65535),
                   "args": [{"index!": number(0, 5), "value!": WORD, "valueTwo": WORD,
                             "op!": OPERATOR}]}],

@@ -16,10 +16,18 @@ LIBC_OWN = (32, 33)  # signal(7): NPTL keeps the first two real-time signals
 
 
 def number_of(word: str) -> int:
-    """Return the number of a signal given as 9, KILL or SIGKILL; 0 where there is none."""
+    """Return the number of a signal given as 9, KILL or SIGKILL; -1 where there is none.
+
+    0 is one: kill(2) sends nothing and tells whether it could.
+    """
     name = "SIG" + word.upper().removeprefix("SIG")
-    number = int(word) if word.isascii() and word.isdecimal() else getattr(_signal, name, 0)
-    return number if isinstance(number, int) and 0 < number < _signal.NSIG else 0
+    number = int(word) if word.isascii() and word.isdecimal() else getattr(_signal, name, -1)
+    return number if isinstance(number, int) and 0 <= number < _signal.NSIG else -1
+
+
+def words(number: int) -> str:
+    """Return a signal as runc words it: `signal: bad system call`."""
+    return f"signal: {(_signal.strsignal(number) or str(number)).lower()}"
 
 
 def restore_defaults() -> None:

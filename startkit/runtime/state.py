@@ -1,11 +1,11 @@
 """A container's state: one directory under the runtime's root, and the init process.
 
 Rule: status is never stored, it is read off the kernel each time: an init that is gone or a
-zombie is `stopped`, one that still has its exec.fifo is `created`, any other is `running`.
+zombie is `stopped`, one that has never executed a program is `created`, any other `running`.
 state.json is written whole and renamed into place.
 
     ROOT/ID/state.json   what `delete` needs, should everything else be gone
-    ROOT/ID/exec.fifo    here until `start`: init waits in open(2) on it
+    ROOT/ID/exec.fifo    init waits in open(2) on it until `start` does the same
 
 Source: OCI runtime-spec, runtime.md, State.
 """
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 ID_MARKS = frozenset("_+-.")
+FORKNOEXEC = 0x40
 
 
 class Container:
     """One container as it stands in its state directory.
 
     `record` is state.json: ociVersion id pid bundle rootfs annotations created, `startTime` (of
-    init, in clock ticks since boot), `cgroups` (directories, the deepest ones), `hooks` and, from
+    init, in clock ticks since boot), `cgroups` (directories, the deepest ones), `ownPids` (whether
+    all processes end with init, which has a new pid namespace), `hooks` and, from
     `create`, `pidFile` (absolute; a killed `create` leaves its `.new`).
     """
 
@@ -54,17 +56,14 @@ class Container:
             return "creating"
         if not self.is_alive():
             return "stopped"
-        # Frozen is read here and not through cgroup.py: `state` must not pay for its import.
-        for path in self.record["cgroups"]:
-            for name, word in (("freezer.state", b"F"), ("cgroup.freeze", b"1")):
-                if has_word(f"{path}/{name}", word):
-                    return "paused"
-        return "created" if os.path.exists(self.fifo) else "running"
+        if is_frozen(self.record["cgroups"]):
+            return "paused"
+        return "created" if look_at(self.pid)[1] else "running"
 
     def is_alive(self) -> bool:
         """Whether init still is the process that was cloned, and no zombie."""
         started: int = self.record["startTime"]
-        return started != 0 and start_time(self.pid) == started
+        return started != 0 and look_at(self.pid)[0] == started
 
     def describe(self, status: str | None = None) -> dict[str, Any]:
         """Return the OCI state, as `state` prints it and as hooks get it on stdin."""
@@ -105,6 +104,15 @@ def write_file(path: str, text: str, mode: int = 0o600) -> None:
     os.rename(path + ".new", path)
 
 
+def is_frozen(cgroups: list[str]) -> bool:
+    """Whether one of the directories is frozen.
+
+    Not in freezer.py, which imports cgroup.py: `state` must not pay for that.
+    """
+    words = (("freezer.state", b"F"), ("cgroup.freeze", b"1"))
+    return any(has_word(f"{path}/{name}", word) for path in cgroups for name, word in words)
+
+
 def has_word(path: str, word: bytes) -> bool:
     """Whether a file is there and starts with `word`."""
     try:
@@ -114,17 +122,18 @@ def has_word(path: str, word: bytes) -> bool:
         return False
 
 
-def start_time(pid: int) -> int:
-    """Return when a process was started, in clock ticks since boot; 0 if it is gone or a zombie.
+def look_at(pid: int) -> tuple[int, bool]:
+    """Return a process's start in clock ticks since boot, and whether it never executed a program.
 
-    Together with the pid it names one process for good. Source: proc(5), stat field 22.
+    The start is 0 if it is gone or a zombie; with the pid it names one process for good.
+    Source: proc(5), stat fields 22 and 9 (linux/sched.h, PF_FORKNOEXEC).
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if fields[0] in b"ZXx" else int(fields[19])
+        return 0, False
+    return 0 if fields[0] in b"ZXx" else int(fields[19]), bool(int(fields[6]) & FORKNOEXEC)
 
 
 def check_id(container_id: str) -> None:
@@ -151,6 +160,10 @@ def new_container(root: str, container_id: str, bundle: Any) -> Container:
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "annotations": bundle.config.get("annotations") or {},
         "cgroups": [],
+        "ownPids": any(
+            entry["type"] == "pid" and not entry.get("path")
+            for entry in bundle.linux.get("namespaces") or ()
+        ),
         "hooks": {kind: bundle.hooks(kind) for kind in ("poststart", "poststop")},
     }
     container = Container(root, container_id, record)

@@ -90,7 +90,7 @@ def test_nor_does_a_hook_inside(hostile, way):
     hostile.config["hooks"] = {"startContainer": [hook]}
     done = hostile.run("true")
 
-    assert done.stderr == f"error running startContainer hook #0 {path}: exit status 1\n"
+    assert done.stderr == f"error running hook #0 of startContainer {path}: exit status 1\n"
 
 
 def look_around(refused, reached):

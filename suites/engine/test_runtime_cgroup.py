@@ -92,13 +92,39 @@ def test_a_relative_cgroups_path_starts_at_our_own(bundle):
     assert seen == {name: path.rstrip("/") + inner for name, path in own.items()}
 
 
-def test_a_cgroup_with_processes_in_it_is_refused(bundle):
+def test_a_cgroup_with_processes_in_it_is_shared_with_a_warning(bundle):
     bundle.create("sleep", "100")
+    second = bundle.id + "-second"
+    done = bundle.call("create", "--pid-file", "pid", "--bundle", str(bundle.path), second)
+    bundle.pids.append(int((bundle.path / "pid").read_text()))
+    deleted = bundle.call("delete", second)
+    bundle.wait()
+
+    assert (done.returncode, deleted.returncode) == (0, 0)
+    assert (
+        "container's cgroup is not empty: 1 process(es) found" in (bundle.path / "log").read_text()
+    )
+    assert bundle.state()["status"] == "created"
+
+
+def test_nobody_shares_a_cgroup_without_a_pid_namespace(bundle):
+    bundle.create("sleep", "100")
+    bundle.config["linux"]["namespaces"].remove({"type": "pid"})
     done = bundle.call("create", "--bundle", str(bundle.path), bundle.id + "-second")
 
-    assert done.returncode == 1
-    assert done.stderr.endswith("is in use\n")
+    assert (done.returncode, done.stderr.endswith(" is in use\n")) == (1, True)
     assert bundle.state()["status"] == "created"
+
+
+@needs_v1
+def test_a_frozen_cgroup_is_refused(bundle):
+    place = ROOT / "freezer" / PARENT / bundle.id
+    place.mkdir(parents=True)
+    (place / "freezer.state").write_text("FROZEN")
+    done = bundle.run("true")
+    place.rmdir()
+
+    assert (done.returncode, done.stderr) == (1, "container's cgroup unexpectedly frozen\n")
 
 
 def test_a_cgroup_namespace_starts_at_the_containers_cgroup(bundle):

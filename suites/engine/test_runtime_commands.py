@@ -109,6 +109,29 @@ def test_update_raises_and_lowers_memory_with_its_swap(either):
     assert setting(either, "memory", "memory.memsw.limit_in_bytes") == str(32 << 20)
 
 
+@needs_v1
+def test_update_lifts_the_limit_of_memory_and_swap_at_once(either):
+    either.call("update", "--memory", "32M", "--memory-swap", "32M", either.id)
+    done = either.call("update", "--memory", "-1", either.id)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(setting(either, "memory", "memory.memsw.limit_in_bytes")) > 1 << 60
+
+
+@needs_v1
+def test_update_takes_a_shorter_period_with_a_quota_that_fits_the_parents(either):
+    parent = (ROOT / "cpu" / either.config["linux"]["cgroupsPath"][1:]).parent
+    before = (parent / "cpu.cfs_quota_us").read_text()
+    (parent / "cpu.cfs_quota_us").write_text("50000")
+    either.call("update", "--cpu-quota", "40000", either.id)
+    done = either.call("update", "--cpu-period", "10000", "--cpu-quota", "3000", either.id)
+    quota = setting(either, "cpu", "cpu.cfs_quota_us")
+    either.call("update", "--cpu-quota", "-1", either.id)
+    (parent / "cpu.cfs_quota_us").write_text(before)
+
+    assert (done.returncode, done.stderr, quota) == (0, "", "3000")
+
+
 def test_update_names_a_size_that_is_none(either):
     done = either.call("update", "--memory", "foo", either.id)
 
@@ -124,6 +147,24 @@ def test_events_show_statistics_once(either):
     assert data["cpu"]["usage"]["total"] > 0
     assert data["memory"]["usage"]["usage"] > 0
     assert data["memory"]["raw"]["pgfault"] > 0
+
+
+@needs_v1
+def test_events_tell_at_an_interval_and_when_memory_ran_out(either):
+    either.call("update", "--memory", "8M", "--memory-swap", "8M", either.id)
+    command = [*type(either).call.__globals__["RUNTIME"], "--root", str(either.root)]
+    events = subprocess.Popen(
+        [*command, "events", "--interval", "100ms", either.id], stdout=subprocess.PIPE, text=True
+    )
+    first = [json.loads(events.stdout.readline())["type"] for _ in range(2)]
+    hog = "head -c 32m /dev/zero | tail"  # which keeps its input
+    either.call("exec", either.id, "sh", "-c", hog)
+    either.call("delete", "--force", either.id)
+    rest = [json.loads(line)["type"] for line in events.communicate()[0].splitlines()]
+
+    assert first == ["stats", "stats"]
+    assert "oom" in rest
+    assert events.returncode == 0
 
 
 @pytest.mark.parametrize("command", ["ps", "pause", "resume", "update", "events"])

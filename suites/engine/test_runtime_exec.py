@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+needs_v1 = pytest.mark.skipif(
+    not Path("/sys/fs/cgroup/memory").is_dir(), reason="this host has no cgroup v1"
+)
 WORDS = "unable to start container process: "
 
 
@@ -61,6 +64,35 @@ def test_the_process_is_in_inits_cgroups(either):
     seen = enter(either, "ID", "cat", "/proc/self/cgroup")
 
     assert seen == Path(f"/proc/{either.pids[0]}/cgroup").read_text()
+
+
+@needs_v1
+def test_the_process_is_in_a_cgroup_below_inits_on_demand(either):
+    memory = Path("/sys/fs/cgroup/memory" + either.config["linux"]["cgroupsPath"])
+    (memory / "inner").mkdir()
+    seen = enter(either, "--cgroup", "memory:inner", "ID", "cat", "/proc/self/cgroup")
+    refused = [
+        either.call("exec", "--cgroup", word, either.id, "true")
+        for word in ("..", "absent", "memory:absent", "nowhere:/")
+    ]
+
+    inside = {line for line in seen.splitlines() if line.endswith("/inner")}
+    assert [line.split(":")[1] for line in inside] == ["memory"]
+    assert [done.returncode == 0 for done in refused] == [False] * 4
+    assert " .. is not a sub cgroup path" in refused[0].stderr
+    assert "/absent/cgroup.procs: no such file" in refused[1].stderr
+    assert "/absent/cgroup.procs: no such file" in refused[2].stderr
+    assert "unknown controller nowhere" in refused[3].stderr
+
+
+def test_root_without_capabilities_enters_a_cwd_of_somebody_else(either):
+    home = either.rootfs / "home"
+    home.mkdir(exist_ok=True)
+    home.chmod(0o700)
+    os.chown(home, 42, 42)
+
+    assert enter(either, "--cwd", "/home", "ID", "pwd") == "/home\n"
+    assert enter(either, "--cwd", "/home", "--user", "42", "ID", "pwd") == "/home\n"
 
 
 def test_the_exit_status_is_the_programs(either):

@@ -61,12 +61,32 @@ def test_a_create_container_hook_runs_in_the_containers_namespaces(bundle, tmp_p
     assert (tmp_path / "ns").read_text().strip() == os.readlink(f"/proc/{pid}/ns/mnt")
 
 
+def test_a_create_container_hook_stands_in_the_rootfs(bundle, tmp_path):
+    bundle.config["hooks"] = {"createContainer": [hook(tmp_path, "createContainer", "touch mark")]}
+    bundle.create("sleep", "100")
+
+    assert (bundle.rootfs / "mark").exists()
+
+
+@pytest.mark.parametrize("privileges", [True, False])
+def test_a_start_container_hook_is_under_the_seccomp_profile(bundle, privileges):
+    rules = [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]
+    bundle.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    bundle.config["process"]["noNewPrivileges"] = privileges
+    inside = {"path": "/bin/sh", "args": ["sh", "-c", "mkdir /x"], "env": ["PATH=/bin"]}
+    bundle.config["hooks"] = {"startContainer": [inside]}
+    done = bundle.run("true")
+
+    words = "error running hook #0 of startContainer /bin/sh: signal: bad system call"
+    assert (done.returncode, done.stderr[: len(words)]) == (1, words)
+
+
 @pytest.mark.parametrize("kind", BEFORE_START)
 def test_a_hook_that_fails_before_start_fails_create_and_leaves_nothing(bundle, tmp_path, kind):
     bundle.config["hooks"] = {kind: [hook(tmp_path, kind, "echo why >&2; exit 3")]}
     done = bundle.call("create", "--bundle", str(bundle.path), bundle.id)
 
-    words = f"error running {kind} hook #0 /bin/sh: exit status 3, output: why\n"
+    words = f"error running hook #0 of {kind} /bin/sh: exit status 3, output: why\n"
     assert (done.returncode, done.stderr) == (1, words)
     assert os.listdir(bundle.root) == []
 
@@ -75,7 +95,7 @@ def test_a_hook_that_takes_too_long_is_killed(bundle, tmp_path):
     bundle.config["hooks"] = {"prestart": [hook(tmp_path, "prestart", "exec sleep 60", timeout=1)]}
     done = bundle.call("create", "--bundle", str(bundle.path), bundle.id)
 
-    assert done.stderr == "error running prestart hook #0 /bin/sh: not done within 1 s\n"
+    assert done.stderr == "error running hook #0 of prestart /bin/sh: not done within 1 s\n"
 
 
 def test_a_late_hook_that_fails_is_a_warning(bundle, tmp_path):
@@ -89,7 +109,7 @@ def test_a_hook_that_is_not_there_is_named(bundle):
     bundle.config["hooks"] = {"prestart": [{"path": "/no/hook"}]}
     done = bundle.call("create", "--bundle", str(bundle.path), bundle.id)
 
-    assert done.stderr.endswith("hook #0 /no/hook: No such file or directory\n")
+    assert done.stderr.endswith("hook #0 of prestart /no/hook: No such file or directory\n")
 
 
 @pytest.mark.parametrize(("own", "seen"), [({}, "from the caller"), ({"env": []}, "nothing")])

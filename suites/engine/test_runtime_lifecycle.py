@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -188,6 +189,7 @@ def test_a_pid_that_is_another_process_now_is_not_the_container(bundle):
         killed = bundle.call("kill", bundle.id, "KILL")
         alive = other.poll() is None
         other.kill()
+    os.kill(pid, signal.SIGKILL)  # the runtime does not know it any more
 
     assert (status, killed.stderr, alive) == ("stopped", "container not running\n", True)
 
@@ -198,6 +200,35 @@ def test_an_init_that_nobody_has_reaped_is_stopped(bundle):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     assert bundle.state()["status"] == "stopped"
+
+
+def test_a_start_that_was_killed_after_the_exec_has_started_it(bundle):
+    bundle.create("sleep", "100")
+    bundle.call("start", bundle.id)
+    os.mkfifo(bundle.root / bundle.id / "exec.fifo")  # as if it had not come to remove it
+    again = bundle.call("start", bundle.id)
+
+    assert bundle.state()["status"] == "running"
+    assert again.stderr == "cannot start an already running container\n"
+
+
+def test_signal_0_is_sent_to_who_is_there_and_to_all_when_nobody_is(bundle):
+    bundle.create("sleep", "100")
+    alive = bundle.call("kill", bundle.id, "0")
+    bundle.call("kill", bundle.id, "KILL")
+    bundle.wait()
+
+    assert (alive.returncode, bundle.call("kill", "-a", bundle.id, "0").returncode) == (0, 0)
+    assert bundle.call("kill", bundle.id, "0").stderr == "container not running\n"
+
+
+@pytest.mark.parametrize("command", ["run", "exec", "checkpoint"])
+def test_help_names_the_command(bundle, command):
+    done = bundle.call(command, "-h")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"NAME:\n   startkit-runc {command} - ")
+    assert f"\nUSAGE:\n   startkit-runc {command} [--" in done.stdout
 
 
 def test_run_ends_as_the_program_does_and_leaves_nothing(bundle):

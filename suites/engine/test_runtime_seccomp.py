@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
+import select
 import shutil
+import socket
+import struct
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,8 @@ GETPID, SOCKET, PERSONALITY, NEWER = {
     "x86_64": (39, 41, 135, 9999),
     "aarch64": (172, 198, 92, 9999),
 }[os.uname().machine]
+# ioctls of a listener, linux/seccomp.h: a notification of 80 bytes, a response of 24
+RECEIVE, SEND = 0xC0502100, 0xC0182101
 ARCHITECTURES = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
 
 
@@ -41,6 +48,79 @@ def answer(wanted, number, *arguments):
         result = kernel.libc.syscall(number, *map(ctypes.c_ulong, arguments))
         os._exit(ctypes.get_errno() if result == -1 else 0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """Answer the calls of containers with EXDEV, as an agent outside; `agent.seen` is its mail."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "agent"))
+    listening.listen()
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                mail, (fd,), _, _ = socket.recv_fds(connection, 65536, 4)
+            thread.seen.append(json.loads(mail))
+            threading.Thread(target=refuse_calls, args=(fd,)).start()
+
+    thread = threading.Thread(target=serve)
+    thread.seen, thread.path = [], str(tmp_path / "agent")
+    thread.start()
+    yield thread
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+def refuse_calls(fd):
+    """Answer every call of one listener until its processes are gone."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while not poll.poll()[0][1] & select.POLLHUP:
+        call = bytearray(80)
+        fcntl.ioctl(fd, RECEIVE, call)
+        fcntl.ioctl(fd, SEND, call[:8] + struct.pack("=qiI", 0, -errno.EXDEV, 0))
+    os.close(fd)
+
+
+@pytest.mark.parametrize("privileges", [True, False])
+def test_an_agent_answers_the_calls_it_is_asked_about(bundle, agent, privileges):
+    bundle.config["process"]["noNewPrivileges"] = privileges
+    asking = rule("mkdir", "mkdirat", action="SCMP_ACT_NOTIFY")
+    bundle.config["linux"]["seccomp"] = profile(
+        asking, listenerPath=agent.path, listenerMetadata="word"
+    )
+    pid = bundle.create("sh", "-c", "mkdir /tmp/a || sleep 100")
+    bundle.call("start", bundle.id)
+    done = bundle.call("exec", bundle.id, "mkdir", "/tmp/b")
+    init, visitor = agent.seen
+
+    assert "Invalid cross-device link" in done.stderr
+    assert bundle.state()["status"] == "running"
+    assert (init["fds"], init["metadata"]) == (["seccompFd"], "word")
+    assert (init["pid"], init["state"]["status"]) == (pid, "creating")
+    assert (visitor["pid"] != pid, visitor["state"]["pid"]) == (True, pid)
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "words"),
+    [
+        (["mkdir"], {"listenerPath": "/absent"}, "failed to connect with seccomp agent /absent: "),
+        (["mkdir"], {}, "config.json /linux/seccomp/listenerPath: is required"),
+        (["write"], {"listenerPath": "/absent"}, "config.json /linux/seccomp/syscalls: "),
+    ],
+)
+def test_an_agent_that_cannot_be_asked_is_told_at_create(bundle, names, more, words):
+    asking = rule(*names, action="SCMP_ACT_NOTIFY")
+    bundle.config["linux"]["seccomp"] = profile(asking, **more)
+    done = bundle.run("true")
+
+    assert (done.returncode, done.stderr[: len(words)]) == (1, words)
 
 
 @pytest.mark.parametrize("privileges", [True, False])
@@ -149,10 +229,10 @@ def test_a_profile_that_allows_everything_needs_no_library(monkeypatch):
     [
         (profile(architectures=["SCMP_ARCH_PDP11"], default="SCMP_ACT_KILL"),
          "/linux/seccomp/architectures/0: SCMP_ARCH_PDP11 is not known"),
-        (profile(rule("getpid", action="SCMP_ACT_NOTIFY")), "/linux/seccomp/syscalls/0/action: m"),
+        (profile(rule("getpid", action="SCMP_ACT_ASK")), "/linux/seccomp/syscalls/0/action: must"),
         (profile(rule("getpid", args=[{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}])),
          "/linux/seccomp/syscalls/0/args/0/index: must be"),
-        (profile(listenerPath="/x"), "/linux/seccomp/listenerPath: a listener for system calls is"),
+        (profile(listenerPath=7), "/linux/seccomp/listenerPath: must be text"),
     ],
 )  # fmt: skip
 def test_a_profile_that_cannot_be_kept_is_refused_before_anything_is_made(bundle, wanted, words):
