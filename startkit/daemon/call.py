@@ -119,16 +119,7 @@ class Containerd:
 
         Raises RuntimeFailure with the runtime's words.
         """
-        streams = container.streams
-        request = api_pb2.CreateContainerRequest(
-            id=container.id,
-            bundlePath=os.fspath(container.bundle),
-            stdin=streams.path("stdin"),
-            stdout=streams.path("stdout"),
-            stderr=streams.path("stderr"),
-            runtime=runtime,
-            runtimeArgs=arguments,
-        )
+        request = request_of(container, runtime, arguments)
         try:
             pid = await self.twice(self.first_create, self.create_again, request)
         except GRPCError as error:
@@ -265,6 +256,20 @@ class Containerd:
                 await self.open()
             except ServerError:
                 await asyncio.sleep(1)
+
+
+def request_of(container: Container, runtime: str, arguments: list[str]) -> Any:
+    """Return the one message that containerd needs: who, which bundle, which pipes and runtime."""
+    streams = container.streams
+    return api_pb2.CreateContainerRequest(
+        id=container.id,
+        bundlePath=os.fspath(container.bundle),
+        stdin=streams.path("stdin"),
+        stdout=streams.path("stdout"),
+        stderr=streams.path("stderr"),
+        runtime=runtime,
+        runtimeArgs=arguments,
+    )
 
 
 async def ended(handle: int) -> None:

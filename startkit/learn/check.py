@@ -150,9 +150,11 @@ def sweep(container: str) -> None:
         if container in mount.target:
             with contextlib.suppress(OSError):
                 kernel.umount(mount.target, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
-    for directory in cgroups.find(container).values():
+    for directory in map(Path, cgroups.find(container).values()):
         with contextlib.suppress(OSError):
-            os.rmdir(directory)
+            for word in (directory / "cgroup.procs").read_text().split():
+                process.kill(int(word))
+            directory.rmdir()
 
 
 def read_notes(notes: Path, file: Path) -> list[str]:
@@ -162,9 +164,9 @@ def read_notes(notes: Path, file: Path) -> list[str]:
 
 
 def refusal(scenes: Iterable[Scene]) -> str:
-    """Return the engine's words about the first start that failed, its status before them."""
+    """Return the engine's words about the first create or start that failed, its status first."""
     for scene in scenes:
-        answer = scene.answers.get("start")
+        answer = scene.answers.get("start") or scene.answers.get("create")
         if answer and answer.status >= 400:
             body = answer.body
             words = body.get("message", "") if isinstance(body, dict) else body
@@ -207,11 +209,15 @@ def told(lesson: Lesson, outcome: Outcome, file: Path, hints: int) -> str:
 
 
 def mistakes(lesson: Lesson, outcome: Outcome) -> list[str]:
-    """Return what a known mistake says that would have come to the same, at most one."""
-    said = [*outcome.notes, outcome.engine]
-    for verdict in outcome.red:
-        seen = [value_text(verdict.observed)] if verdict.status in JUDGED else said
-        for wrong in lesson.text.wrong:
-            if wrong.clause == verdict.clause and any(re.search(wrong.seen, one) for one in seen):
-                return [wrong.says]
-    return []
+    """Return what a known mistake says that would fail the same clause in the same way."""
+    first = outcome.red[0] if outcome.red else None
+    seen = [*outcome.notes, outcome.engine]
+    if first and first.status in JUDGED:
+        seen.append(value_text(first.observed))
+    return [
+        wrong.says
+        for wrong in lesson.text.wrong
+        if first
+        and wrong.clause == first.clause
+        and any(re.search(wrong.seen, one) for one in seen)
+    ][:1]
