@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from portrait import Sitter
+from served import alone
 
 from startkit.targets.target import find_target
 
@@ -28,7 +29,7 @@ def sitting(name):
         pytest.skip(f"needs root and {', '.join(target.missing()) or name}")
     with tempfile.TemporaryDirectory(prefix="startkit-against-") as place:
         root = Path(place).resolve()
-        with target.running(root) as socket:
+        with alone(name, root) as target, target.running(root) as socket:
             yield Sitter(socket, root)
 
 

@@ -132,6 +132,7 @@ class Sitter:
             "<RUN>": config.exec_root(self.collector.seen.daemon),
             "<ROOTFS>": config.graph_driver_place(moment.inspect) or "",
             "<HOST>": self.host,
+            "/docker": f"/{self.root.name}",  # the cgroup that stands for Docker's own
         }
 
 

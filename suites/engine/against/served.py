@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from startkit import image
-from startkit.observe import look
+from startkit.observe import cgroups, look
 from startkit.observe.collect import Collector
 from startkit.targets import process
 from startkit.targets.target import find_target, which
+
+
+@contextlib.contextmanager
+def alone(name, place):
+    """Give a target a cgroup of its own above its containers, called after its place.
+
+    An engine that ends takes `docker` away, and another one is about to use it.
+    """
+    target = find_target(name)
+    words = ("--cgroup-parent", f"/{place.name}")
+    try:
+        yield msgspec.structs.replace(target, start=[*target.start, *words])
+    finally:
+        for top in cgroups.hierarchies().values():
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(top, place.name))
 
 
 class Served:
     """One target. `outlived`: its containers live on when the daemon is killed."""
 
     def __init__(self, name):
-        self.target = find_target(name)
         self.root = Path(tempfile.mkdtemp(prefix="startkit-served-")).resolve()
+        self.stack = contextlib.ExitStack()
+        self.target = self.stack.enter_context(alone(name, self.root))
         self.socket = self.target.ready.format(root=self.root)
         self.outlived = name == "startkit"
         self.child = self.collector = None
@@ -46,7 +67,9 @@ class Served:
     def close(self):
         """End it; return what had to be swept up."""
         self.down()
-        return process.sweep(str(self.root))
+        left = process.sweep(str(self.root))
+        self.stack.close()
+        return left
 
     @property
     def api(self):

@@ -23,6 +23,7 @@ from served import Served
 from startkit.observe import leftovers, look, procfs
 from startkit.observe.life import IMAGE
 from startkit.targets import process
+from startkit.targets.target import find_target
 
 LIVES = {"dev": 5, "ci": 15, "thorough": 100}
 STEPS = 25
@@ -211,9 +212,9 @@ class Lives(RuleBasedStateMachine):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["startkit", "docker"])
 def test_a_container_is_at_any_time_where_its_life_has_led_it(name):
-    served = Served(name)
-    if os.geteuid() != 0 or served.target.missing():
+    if os.geteuid() != 0 or find_target(name).missing():
         pytest.skip(f"needs root and {name}")
+    served = Served(name)
     try:
         machine = type("LivesHere", (Lives,), {"served": served.up()})
         lives = LIVES.get(settings.get_current_profile_name(), 4)
