@@ -178,7 +178,7 @@ def mount_new(root: int, mount: Mount) -> None:
             words = [*words, f"mode={mode:o}"]
     fd = target_fd(root, mount.target, directory=True)
     if mount.fstype in KERNELS_OWN and paths.where(root, fd) != mount.target:
-        raise ContainerError(f"mount {mount.target}: must not lie behind a symlink")
+        raise ContainerError(f"mount {mount.target}: must be mounted on ordinary directory")
     if flags & kernel.MS_REMOUNT:  # what an entry before this one has mounted
         mount.tree, path = fd, paths.proc_path(fd)
         kernel.mount(mount.source, path, mount.fstype, flags, ",".join(words))

@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import zlib
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -143,12 +144,13 @@ def kvm_answers(kernel: kernels.Kernel) -> bool:
 
 def base(kernel: kernels.Kernel) -> bytes:
     """Return the part of the archive that is the same each time, kept beside the kernel."""
-    path = kernel.image.with_name("initramfs")
+    made_of = f"{initramfs.INIT}{initramfs.MODULES}".encode()
+    path = kernel.image.with_name(f"initramfs-{zlib.crc32(made_of):08x}")
     if path.exists():
         return path.read_bytes()
     made = initramfs.base(kernel)
     with contextlib.suppress(OSError):
-        unfinished = path.with_name(f"initramfs.{os.getpid()}")
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
         unfinished.write_bytes(made)
         unfinished.rename(path)
     return made
