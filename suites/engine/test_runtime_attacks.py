@@ -6,6 +6,7 @@ image stand in `test_runtime_rootfs.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -49,8 +50,8 @@ def test_a_dangling_symlink_as_a_device_or_cwd_makes_nothing_on_the_host(bundle,
 def test_a_target_that_is_swapped_all_the_time_never_leads_out(bundle, victim):
     # Another process exchanges a directory for a symlink to the host, as fast as it can.
     inner, link = bundle.rootfs / "a", bundle.rootfs / "b"
-    (inner / "in").mkdir(parents=True)
-    link.symlink_to(victim)
+    (inner / victim.name).mkdir(parents=True)
+    link.symlink_to(victim.parent)  # where the name is found as well
     done, root, outside = threading.Event(), os.open(bundle.rootfs, os.O_PATH), []
 
     def swap():
@@ -60,16 +61,16 @@ def test_a_target_that_is_swapped_all_the_time_never_leads_out(bundle, victim):
 
     thread = threading.Thread(target=swap)
     thread.start()
-    for _ in range(1000):
-        try:
-            fd = paths.make_inside(root, "/a/in", directory=True)
-        except (OSError, ContainerError):
-            continue
-        outside += [os.readlink(paths.proc_path(fd))]
-        os.close(fd)
-    done.set()
-    thread.join()
-    os.close(root)
+    try:
+        for _ in range(1000):
+            with contextlib.suppress(OSError, ContainerError):
+                fd = paths.make_inside(root, f"/a/{victim.name}", directory=True)
+                outside += [os.readlink(paths.proc_path(fd))]
+                os.close(fd)
+    finally:
+        done.set()
+        thread.join()
+        os.close(root)
 
     assert outside
     assert not [path for path in outside if not path.startswith(str(bundle.rootfs))]
