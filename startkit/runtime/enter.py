@@ -228,7 +228,7 @@ def open_namespaces(container: state.Container) -> list[dict[str, str]]:
 
 
 def sub_cgroups(container: state.Container, words: list[str]) -> list[str]:
-    """Return the container's cgroups, each at the path that `[controller,...:]path` names below it.
+    """Return the cgroups, each at the path below it that `[controller,...:]path` names.
 
     None without such words. Raises ContainerError.
     """
