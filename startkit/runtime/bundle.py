@@ -126,8 +126,9 @@ def broken_relation(config: dict[str, Any]) -> str:
             return f"/process/rlimits/{index}/type: {name} stands there twice"
     if "mount" not in types:
         return "/linux/namespaces: a mount namespace is required"
+    own = [entry["type"] for entry in entries if not is_ours(entry)]
     for key, needed in (("hostname", "uts"), ("domainname", "uts")):
-        if config.get(key) and needed not in types:
+        if config.get(key) and needed not in own:
             return f"/{key}: needs a {needed} namespace of its own"
     if linux.get("timeOffsets") and not any(
         e["type"] == "time" and not e.get("path") for e in entries
@@ -138,7 +139,15 @@ def broken_relation(config: dict[str, Any]) -> str:
         if bool(linux.get(key)) != new_user:
             rule = "is required with" if new_user else "needs"
             return f"/linux/{key}: {rule} a new user namespace"
-    return first(broken_sysctl(name, types) for name in linux.get("sysctl") or ())
+    return first(broken_sysctl(name, own) for name in linux.get("sysctl") or ())
+
+
+def is_ours(entry: dict[str, Any]) -> bool:
+    """Whether a namespace by path is the one that we are in: its settings are the host's."""
+    try:
+        return os.path.samefile(entry.get("path") or "", f"/proc/self/ns/{entry['type'][:3]}")
+    except OSError:  # a new one, or a type that nothing is set in
+        return False
 
 
 def broken_sysctl(name: str, types: list[str]) -> str:

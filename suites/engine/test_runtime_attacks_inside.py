@@ -183,6 +183,25 @@ def test_nobody_else_reaches_what_the_runtime_keeps(bundle):
     assert modes == [0o700, 0o600]
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting", "rule"),
+    [
+        ("network", {"net.ipv4.ip_default_ttl": "64"}, "needs a network namespace of its own"),
+        ("ipc", {"kernel.msgmni": "32000"}, "needs an ipc namespace of its own"),
+        ("uts", {}, "/hostname: needs a uts namespace of its own"),
+    ],
+)
+def test_a_setting_of_a_joined_namespace_that_is_the_hosts_is_refused(bundle, kind, setting, rule):
+    bundle.config["hostname"] = os.uname().nodename  # all values are those that the host has
+    bundle.config["linux"]["sysctl"] = setting
+    for entry in bundle.config["linux"]["namespaces"]:
+        if entry["type"] == kind:
+            entry["path"] = f"/proc/{os.getpid()}/ns/{kind[:3]}"
+    done = bundle.run("true")
+
+    assert (done.returncode, rule in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("kind", ["createRuntime", "createContainer", "startContainer", "poststop"])
 def test_a_hook_has_no_descriptor_but_its_stdio(bundle, kind):
     place = bundle.rootfs / "tmp" if kind == "startContainer" else bundle.path

@@ -150,5 +150,8 @@ def test_the_kernels_own_file_systems_are_not_mounted_behind_a_symlink(bundle, k
     (bundle.rootfs / where[1:]).symlink_to("/elsewhere")
     done = bundle.run("true")
 
-    assert (done.returncode, done.stderr) == (1, f"mount {where}: must be mounted on ordinary directory\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"mount {where}: must be mounted on ordinary directory\n",
+    )
     assert os.listdir(bundle.rootfs / "elsewhere") == []
