@@ -52,7 +52,7 @@ def run(steps: Iterable[Step], subject: Any) -> None:
 
 
 async def run_async(steps: Iterable[Step], subject: Any) -> None:
-    """Like `run`, for lists in which some `do` returns an awaitable."""
+    """Like `run`, for lists in which some `do` or `undo` returns an awaitable."""
     done: list[Step] = []
     try:
         for step in steps:
@@ -61,7 +61,7 @@ async def run_async(steps: Iterable[Step], subject: Any) -> None:
                 await result
             done.append(step)
     except BaseException as error:
-        undo(done, subject, error)
+        await undo_async(done, subject, error)
         raise
 
 
@@ -75,3 +75,14 @@ def undo(done: list[Step], subject: Any, error: BaseException | None = None) -> 
         except Exception as failure:
             if error is not None:
                 error.add_note(f"undoing {step.name}: {failure}")
+
+
+async def undo_async(done: list[Step], subject: Any, error: BaseException) -> None:
+    """Like `undo`, awaiting what is awaitable."""
+    for step in reversed(done):
+        try:
+            result = step.undo(subject) if step.undo else None
+            if result is not None:
+                await result
+        except Exception as failure:
+            error.add_note(f"undoing {step.name}: {failure}")

@@ -29,11 +29,13 @@ class Container:
         self.shim: subprocess.Popen[bytes] | None = None  # None after a restart
         self.exit = self.control = -1
         self.program = state.Program()
+        self.announced = False  # whether its start-container event is stored
 
     @property
     def pid(self) -> int:
-        """Init's pid; 0 before the runtime has made it."""
-        return self.directory.number("pid") or 0
+        """Init's pid; 0 before the user's program runs, when the shim writes `starttime`."""
+        started = self.directory.number("starttime") is not None
+        return self.directory.number("pid") or 0 if started else 0
 
     @property
     def status(self) -> str:
@@ -97,15 +99,17 @@ class Container:
         if self.shim:
             await shims.reap(self.shim)
         status = self.directory.number("exitStatus")
-        if status is not None:
-            return status
-        status, pid = UNKNOWN_STATUS, self.pid
-        with suppress(ProcessLookupError):
-            self.signal(signal.SIGKILL)
-            status = KILLED
-        self.directory.write_number("exitStatus", status)
-        await shims.clean_up(self.directory.init, *self.words())  # lets a paused one die, too
-        await shims.death(pid)
+        if status is None:
+            status, pid = UNKNOWN_STATUS, self.pid
+            with suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
+                status = KILLED
+            self.directory.write_number("exitStatus", status)
+            await shims.clean_up(self.directory.init, *self.words())  # lets a paused one die, too
+            if pid:
+                await shims.death(pid)
+        elif self.shim is None or self.shim.returncode:  # it may not have come to its end
+            await shims.clean_up(self.directory.init, *self.words())
         return status
 
     def forget(self) -> None:

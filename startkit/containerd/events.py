@@ -20,6 +20,7 @@ from startkit.containerd.proto import api_pb2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+    from typing import IO
 
 KEPT = 500  # containerd's --retain-count
 
@@ -38,22 +39,28 @@ class Events:
     """The log of one containerd. Raises BlockingIOError where another one has it open."""
 
     def __init__(self, path: Path) -> None:
-        self.log = open(path, "ab+", buffering=0)  # noqa: SIM115  # open as long as we live
-        fcntl.flock(self.log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.stored: deque[api_pb2.Event] = deque(maxlen=KEPT)
         self.listeners: set[asyncio.Queue[api_pb2.Event]] = set()
-        self.load()
+        with locked(path) as old:
+            self.load(old)
+            new = path.with_name(f"{path.name}.new")
+            new.unlink(missing_ok=True)
+            self.log = locked(new)  # open as long as we live
+            self.log.write(b"".join(text(stored) for stored in self.stored))
+            new.rename(path)
 
-    def load(self) -> None:
-        """Read the log back, and keep its newest whole lines only."""
-        self.log.seek(0)
-        for line in self.log.read().splitlines(keepends=True):
+    def load(self, log: IO[bytes]) -> None:
+        """Read a log, and keep its newest whole lines only."""
+        log.seek(0)
+        for line in log.read().splitlines(keepends=True):
             try:
                 self.stored.append(event(msgspec.json.decode(line, type=Line)))
             except (msgspec.MsgspecError, ValueError):
                 continue  # cut off by a crash
-        self.log.truncate(0)
-        self.log.write(b"".join(text(stored) for stored in self.stored))
+
+    def last(self, container: str) -> str:
+        """Return the type of a container's newest stored event; "" where there is none."""
+        return next((e.type for e in reversed(self.stored) if e.id == container), "")
 
     def publish(self, kind: str, container: str, status: int = 0, pid: str = "") -> None:
         """Store an event that happens now, and tell the listeners."""
@@ -84,6 +91,17 @@ class Events:
                     yield new
         finally:
             self.listeners.discard(queue)
+
+
+def locked(path: Path) -> IO[bytes]:
+    """Open a log for us alone, unbuffered. Raises BlockingIOError where another one has it."""
+    log = open(path, "ab+", buffering=0)  # noqa: SIM115  # its lock goes with it
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.close()
+        raise
+    return log
 
 
 def at(timestamp: Timestamp) -> tuple[int, int]:

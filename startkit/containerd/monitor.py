@@ -26,10 +26,15 @@ log = logging.getLogger("containerd")
 
 
 class Monitor:
-    """Watches containers; `on_exit` hears of each end, after the clean-up."""
+    """Watches containers; `on_exit` hears of each end, after the clean-up.
 
-    def __init__(self, on_exit: Callable[[Container, int], None]) -> None:
-        self.on_exit = on_exit
+    `on_start` hears of it before: there may be a start that nobody has been told of.
+    """
+
+    def __init__(
+        self, on_start: Callable[[Container], None], on_exit: Callable[[Container, int], None]
+    ) -> None:
+        self.on_start, self.on_exit = on_start, on_exit
         self.endings: set[asyncio.Task[None]] = set()
 
     def watch(self, container: Container) -> None:
@@ -48,6 +53,7 @@ class Monitor:
     async def end(self, container: Container) -> None:
         """Learn the status, remove the state directory, and tell."""
         status = await container.ended()
+        self.on_start(container)
         container.forget()
         log.info("container %s exited with %d", container.id, status)
         self.on_exit(container, status)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = (0, 2, 9)  # whose calls these are
 INIT = "init"
+START = "start-container"
 
 
 class Service(api_grpc.APIBase):  # type: ignore[misc]  # generated, without types
@@ -35,19 +36,28 @@ class Service(api_grpc.APIBase):  # type: ignore[misc]  # generated, without typ
     def __init__(self, root: Path, runtime: str, events: Events) -> None:
         self.root, self.runtime, self.events = root, runtime, events
         self.containers: dict[str, Container] = {}
-        self.monitor = monitor.Monitor(self.gone)
+        self.monitor = monitor.Monitor(self.announce, self.gone)
         self.starts: set[asyncio.Task[None]] = set()
 
     def restore(self) -> None:
         """Take up the containers that are in the state directory."""
         for container in monitor.find_containers(self.root):
             self.containers[container.id] = container
+            container.announced = self.events.last(container.id) == START
+            self.announce(container)
             self.monitor.watch(container)
 
+    def announce(self, container: Container) -> None:
+        """Tell of a start, once. A shim goes on with it when containerd dies."""
+        if container.pid and not container.announced:
+            container.announced = True
+            self.events.publish(START, container.id)
+
     def gone(self, container: Container, status: int) -> None:
-        """Forget a container and tell the world."""
+        """Forget a container and tell the world, if it was told of the start."""
         del self.containers[container.id]
-        self.events.publish("exit", container.id, status, INIT)
+        if container.announced:
+            self.events.publish("exit", container.id, status, INIT)
 
     def find(self, container: str, process: str = INIT) -> Container:
         """Return a container. Raises GRPCError NOT_FOUND, for its only process's name too."""
@@ -104,7 +114,7 @@ class Service(api_grpc.APIBase):  # type: ignore[misc]  # generated, without typ
         except (OSError, msgspec.MsgspecError, ShimError) as error:
             del self.containers[container.id]
             raise GRPCError(Status.UNKNOWN, str(error)) from error
-        self.events.publish("start-container", container.id)
+        self.announce(container)
         self.monitor.watch(container)
 
     async def Signal(self, stream: Any) -> None:  # noqa: N802

@@ -34,15 +34,23 @@ class ShimError(Exception):
 
 
 def spawn(directory: Path, *words: str) -> subprocess.Popen[bytes]:
-    """Start a shim in a state directory, in its own process group; its stdout is the report."""
-    return subprocess.Popen(
-        [PYTHON, "-I", "-S", PROGRAM, *words],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
+    """Start a shim in a state directory, in its own process group; its stdout is the report.
+
+    Its stderr is the write end of `exit`, whose read end we hold: from the first moment
+    on its death can be seen by whoever is containerd then. Raises OSError.
+    """
+    stderr = os.open(directory / "exit", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return subprocess.Popen(
+            [PYTHON, "-I", "-S", PROGRAM, *words],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            process_group=0,
+        )
+    finally:
+        os.close(stderr)
 
 
 async def hear(shim: subprocess.Popen[bytes]) -> int:

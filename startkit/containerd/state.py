@@ -3,7 +3,7 @@
     ID/state.json            what dockerd asked for
     ID/init/process.json     the same, for the shim
     ID/init/exit, control    FIFOs, from and to the shim
-    ID/init/pid, starttime   who init is; written by the runtime and the shim
+    ID/init/pid, starttime   who init is; from the runtime, and from the shim once the program runs
     ID/init/shim-log.json, log.json, exitStatus
 
 Rule: files are written whole or not at all; directories are 0700. Source: era 6.

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import sys
@@ -155,6 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         runtimes(options.add_runtime)
         if os.geteuid() != 0:
             raise StartError("needs to be run as root: mounts, cgroups and namespaces")
+        logging.basicConfig(
+            level=options.log_level.upper(),
+            format='time="%(asctime)s" level=%(levelname)s msg="%(message)s"',
+        )
         kernel.set_title(["dockerd", *(sys.argv[1:] if argv is None else argv)])
         os.umask(0o022)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

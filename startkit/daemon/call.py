@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from grpclib import GRPCError, Status
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
     from startkit.daemon.store import Container
 
 UP_S = 20.0  # an interpreter's start on a busy machine, many times over
+POLL_S = 0.005
 INIT = "init"
+# what a call raises when containerd dies; AttributeError: grpclib's connection forgets its
+# transport when it is lost, and a stream that just then begins or ends still asks for it
+LOST = (StreamTerminatedError, OSError, AttributeError)
 
 
 class RuntimeFailure(Exception):
@@ -115,16 +121,17 @@ class Containerd:
         self.pidfile.unlink(missing_ok=True)
 
     async def create(self, container: Container, runtime: str, arguments: list[str]) -> int:
-        """Have the container started; return its init's pid.
+        """Have the container started; return its init's pid, 0 where it has ended meanwhile.
 
         Raises RuntimeFailure with the runtime's words.
         """
         request = request_of(container, runtime, arguments)
+        again = functools.partial(self.create_again, since=time.time_ns())
         try:
-            pid = await self.twice(self.first_create, self.create_again, request)
+            pid = await self.asked(self.first_create, again, request)
         except GRPCError as error:
             raise RuntimeFailure(error.message or error.status.name) from None
-        except (StreamTerminatedError, OSError) as error:
+        except LOST as error:
             raise RuntimeFailure(f"containerd went away: {error!r}") from None
         return int(pid)
 
@@ -133,37 +140,38 @@ class Containerd:
         reply = await self.stub.CreateContainer(request)
         return int(reply.container.processes[0].systemPid)
 
-    async def create_again(self, request: api_pb2.CreateContainerRequest) -> int:
-        """Ask a second containerd for what the first, now dead, may have done; return init's pid.
+    async def create_again(self, request: api_pb2.CreateContainerRequest, since: int) -> int:
+        """Ask a next containerd for what the first, now dead, may have done; return init's pid.
 
-        A shim goes on without its containerd: its container is then taken as it is.
+        A shim goes on without its containerd: its container is then taken as it is, and
+        where it has already ended (0) it is not started twice.
         """
-        pid = 0
-        while not pid:
+        while True:
+            if pid := (await self.living()).get(request.id):
+                return pid
+            if request.id in await self.last_events(since):
+                return 0
             try:
-                pid = await self.first_create(request)
+                return await self.first_create(request)
             except GRPCError as error:
                 if error.status is not Status.ALREADY_EXISTS:
                     raise
-                await asyncio.sleep(0.005)
-                found = await self.stub.State(api_pb2.StateRequest())
-                pids = {c.id: c.processes[0].systemPid for c in found.containers}
-                pid = pids.get(request.id, 0)
-        return pid
+            await asyncio.sleep(POLL_S)
 
-    async def twice(
+    async def asked(
         self,
         call: Callable[[Any], Awaitable[Any]],
         again: Callable[[Any], Awaitable[Any]],
         request: object,
     ) -> Any:
-        """Make a call; where containerd has died, make the second once it is back."""
+        """Make a call; whenever containerd has died, make the other one once it is back."""
         connection = await self.connected()
-        try:
-            return await call(request)
-        except (StreamTerminatedError, OSError):
-            await self.connected(after=connection)
-            return await again(request)
+        while True:
+            try:
+                return await call(request)
+            except LOST:
+                connection = await self.connected(after=connection)
+                call = again
 
     async def connected(self, after: int = 0) -> int:
         """Wait for a stream of events later than `after`; return its number, from 1.
@@ -202,29 +210,39 @@ class Containerd:
     async def ask(self, call: Callable[[Any], Awaitable[Any]], request: object) -> None:
         """Make a call about a container that may end at any moment. Raises ServerError."""
         try:
-            await self.twice(call, call, request)
+            await self.asked(call, call, request)
         except GRPCError as error:
             if error.status is not Status.NOT_FOUND:
                 raise ServerError(error.message or error.status.name) from None
-        except (StreamTerminatedError, OSError) as error:
+        except LOST as error:
             raise ServerError(f"containerd went away: {error!r}") from None
 
-    async def living(self) -> set[str]:
-        """Return the ids of the containers that containerd has."""
+    async def living(self) -> dict[str, int]:
+        """Return the pid of each container that containerd has; 0 while it is being started."""
         reply = await self.stub.State(api_pb2.StateRequest())
-        return {container.id for container in reply.containers}
+        return {container.id: container.processes[0].systemPid for container in reply.containers}
 
-    async def last_exits(self) -> dict[str, int]:
-        """Return the exit status of each container whose last stored event is its exit."""
+    async def living_when(self, holds: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+        """Return what lives, once `holds` says yes to it."""
+        while not holds(pids := await self.living()):  # noqa: ASYNC110  # no event tells of it
+            await asyncio.sleep(POLL_S)
+        return pids
+
+    async def last_exits(self) -> dict[str, api_pb2.Event]:
+        """Return the last stored event of each container for which that is its exit."""
+        last = await self.last_events()
+        return {name: event for name, event in last.items() if event.type == "exit"}
+
+    async def last_events(self, since: int = 1) -> dict[str, api_pb2.Event]:
+        """Return each container's last stored event, from a Unix time in nanoseconds on."""
         last: dict[str, api_pb2.Event] = {}
         request = api_pb2.EventsRequest(storedOnly=True)
-        request.timestamp.seconds = 0
-        request.timestamp.nanos = 1
+        request.timestamp.seconds, request.timestamp.nanos = divmod(since, 10**9)
         async with self.stub.Events.open() as stream:
             await stream.send_message(request, end=True)
             async for event in stream:
                 last[event.id] = event
-        return {name: event.status for name, event in last.items() if event.type == "exit"}
+        return last
 
     async def follow(
         self,
@@ -247,7 +265,7 @@ class Containerd:
                     async for event in stream:
                         if event.type == "exit":
                             on_exit(event.id, event.status)
-            except (GRPCError, StreamTerminatedError, OSError):
+            except (GRPCError, *LOST):
                 pass
             self.stands = False
             if self.child and self.child.poll() is not None:
@@ -290,14 +308,18 @@ async def ended(handle: int) -> None:
 
 async def call_containerd(start: Start) -> None:
     """Step: have containerd start the container. Raises RuntimeFailure."""
-    root = start.daemon.config.exec_root / "runtime-runc"
-    start.pid = await start.daemon.containerd.create(
+    daemon, root = start.daemon, start.daemon.config.exec_root / "runtime-runc"
+    start.pid = await daemon.containerd.create(
         start.container, start.runtime, ["--root", os.fspath(root)]
     )
+    if not start.pid:
+        exits = await daemon.containerd.last_exits()
+        daemon.on_exit(start.container.id, exits[start.container.id].status)
 
 
-def kill(start: Start) -> None:
-    """Undo of `call_containerd`: what runs must not outlive a failed start."""
-    if start.pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(start.pid, signal.SIGKILL)
+async def kill(start: Start) -> None:
+    """Undo of `call_containerd`: what runs does not outlive a failed start, nor does its shim."""
+    containerd, container = start.daemon.containerd, start.container
+    container.streams.pump()  # a shim stays until its container's last words are read
+    await containerd.signal(container, signal.SIGKILL)
+    await containerd.living_when(lambda pids: container.id not in pids)

@@ -7,11 +7,12 @@ nothing else. Everything runs on one event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from startkit.daemon import cgroup, create, describe, io, layers, logs, start, stop
+from startkit.daemon import cgroup, create, describe, io, layers, logs, restore, start, stop
 from startkit.daemon.call import Containerd
 from startkit.daemon.errors import BadParameter, Conflict
 from startkit.daemon.events import Events
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from startkit.daemon.types import AttachOptions
 
 EMBEDDED = "docker-runc"
+log = logging.getLogger("dockerd")
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,11 @@ class Daemon:
             else:
                 self.store.add(create.adopt(self, *found))
         await self.containerd.open()
+        await restore.settle(self)
         connected = asyncio.Event()
 
         async def on_connect() -> None:
-            await self.reconcile()
+            await restore.reconcile(self)
             connected.set()
 
         self.later(self.containerd.follow(on_connect, self.on_exit))
@@ -94,30 +97,6 @@ class Daemon:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.containerd.close()
         cgroup.remove_empty_parent(self.config.cgroup_parent)
-
-    async def reconcile(self) -> None:
-        """Compare what is recorded as running with what containerd has."""
-        living, exits = await self.containerd.living(), await self.containerd.last_exits()
-        for container in self.store:
-            if not container.running:
-                continue
-            self.rejoin(container)
-            if container.id not in living:
-                self.on_exit(container.id, exits.get(container.id, 255))
-
-    def rejoin(self, container: Container) -> None:
-        """Take up a container that an earlier daemon started: its tree, cgroups and streams."""
-        if container.streams.ends:
-            return
-        container.rootfs = self.driver.mount(container.record.mount_id)
-        container.cgroups = cgroup.directories(start.Start(self, container))
-        try:
-            container.streams.open()
-            if io.is_mute(container):
-                container.streams.close_stdin()
-        except OSError as error:
-            self.warn(f"container {container.id[:12]}: its streams are lost: {error}")
-        container.streams.pump()
 
     def on_exit(self, container_id: str, status: int) -> None:
         """Note an end that containerd has told of."""
@@ -139,6 +118,7 @@ class Daemon:
 
     def warn(self, text: str) -> None:
         """Write one line to the daemon's own log."""
+        log.warning(text)
 
     def publish(self, container: Container, action: str, **more: str) -> None:
         """Tell `docker events` about a container."""

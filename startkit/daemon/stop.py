@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from startkit import steps
 from startkit.daemon import options, store
 from startkit.daemon.errors import Conflict, NotModified, ServerError
-from startkit.daemon.start import START, Start
+from startkit.daemon.start import HERE, Start
 
 if TYPE_CHECKING:
     from startkit.daemon.engine import Daemon
@@ -30,9 +30,7 @@ async def finish(daemon: Daemon, container: Container, status: int) -> None:
         if not container.running:
             return
         await container.streams.drained()
-        steps.undo(
-            [step for step in START if step.name != "call-containerd"], Start(daemon, container)
-        )
+        steps.undo(HERE, Start(daemon, container))
         state = container.record.state
         state.running, state.paused, state.pid, state.exit_code = False, False, 0, status
         state.finished_at = store.now()

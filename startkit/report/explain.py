@@ -187,7 +187,7 @@ STEPS = {
     "shim open-fifos": Explained(ends("shim"), ("io.ends.shim",)),
     "runtime make-cgroups": Explained(cgroups, ("cgroup",)),
     "runtime clone-init": Explained(namespaces, ("process.namespaces", "process.pid", "runtime")),
-    "runtime write-pid-file": Explained(state("init/pid", "init/starttime"), ()),
+    "runtime write-pid-file": Explained(state("init/pid"), ()),
     "init name-host": Explained(
         lambda seen: [f"hostname {seen.hostname}"] if seen.hostname else [], ("process.hostname",)
     ),
@@ -198,6 +198,7 @@ STEPS = {
         ("process.user", "process.capabilities", "process.cwd"),
     ),
     "shim start": Explained(program, ("process", "process.argv", "process.stdio")),
+    "shim report": Explained(state("init/starttime"), ()),
     "dockerd record-running": Explained(record, ("lifecycle",)),
 }
 

@@ -53,8 +53,12 @@ class Shim:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
     def open_exit(self) -> None:
-        """Hold `exit` for writing: containerd sees end of file when the shim is gone."""
+        """Hold `exit` for writing: containerd sees end of file when the shim is gone.
+
+        Until here stderr was `exit`: no shim is ever alive and taken for dead.
+        """
         self.exit = os.open("exit", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.dup2(0, 2)
 
     def open_control(self) -> None:
         """Hold both ends of `control`, so that a dead containerd is no end of file."""
@@ -91,7 +95,6 @@ class Shim:
             self.runtime.run("create", *options, self.id, stdio=self.stdio.stdio)
             with open("pid") as pid:
                 self.pid = int(pid.read())
-            lines.write("starttime", reap.start_time(self.pid))
             self.takes_all_along = reap.is_namespace_init(self.pid)
             self.streams = self.stdio.connect()
         except BaseException:
@@ -111,8 +114,9 @@ class Shim:
         self.runtime.rest()
 
     def report(self) -> None:
-        """Tell containerd init's pid. Raises BrokenPipeError where it has left meanwhile."""
-        os.write(REPORT, lines.line(pid=self.pid))
+        """Tell containerd init's pid; where it has died meanwhile, the next reads `starttime`."""
+        lines.write("starttime", reap.start_time(self.pid))
+        tell(pid=self.pid)
         os.dup2(0, REPORT)
 
     def serve(self) -> None:
@@ -201,7 +205,7 @@ START = (
     Step("open-fifos", Shim.open_fifos, Shim.close_fifos, says="both ends of each named pipe"),
     Step("create", Shim.create, Shim.forget, says="the runtime makes the container; init waits"),
     Step("start", Shim.start, says="the user's program takes init's place"),
-    Step("report", Shim.report, says="init's pid, to containerd"),
+    Step("report", Shim.report, says="starttime and init's pid, to containerd"),
 )
 END = (
     Step("write-exit-status", Shim.write_exit_status, says="exitStatus, 128 + N for a signal"),
@@ -244,7 +248,12 @@ def report_failure(error: BaseException) -> None:
     who = "oci runtime error" if isinstance(error, OciError) else "shim error"
     text = f"{who}: {error}"
     lines.log("; ".join([text, *getattr(error, "__notes__", [])]))
+    tell(error=text)
+
+
+def tell(**fields: str | int) -> None:
+    """Say one line to containerd; where it has died, the next one finds its own way."""
     try:
-        os.write(REPORT, lines.line(error=text))
+        os.write(REPORT, lines.line(**fields))
     except BrokenPipeError:
-        lines.log("containerd is not there to hear it")
+        lines.log("containerd is not there to hear it", "warning")

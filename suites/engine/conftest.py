@@ -372,9 +372,9 @@ def make_engine():
         pytest.skip("needs root and docker's CLI")
     made = []
 
-    def make(*flags: str, around: tuple[str, ...] = ()) -> Engine:
+    def make(*flags: str, around: tuple[str, ...] = (), up: bool = True) -> Engine:
         made.append(Engine(*flags, around=around))
-        return made[-1].up()
+        return made[-1].up() if up else made[-1]
 
     yield make
     left = [engine.close() for engine in made]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 
 import pytest
 
@@ -109,3 +110,18 @@ def test_a_killed_shim_ends_its_container(daemon):
 
     assert daemon.ok("wait", container) in {"137", "255"}
     assert daemon.cgroups() == []
+
+
+@pytest.mark.parametrize("after", [0.0, 0.02, 0.05, 0.1])
+def test_a_start_survives_the_death_of_containerd_midway(daemon, after):
+    made = daemon.ok("create", "$IMAGE", "sleep", "60")
+    containerd = daemon.containerd()
+    starting = daemon.popen("start", made)
+    time.sleep(after)  # the moments differ, the outcome may not
+
+    until_ended(containerd, signal.SIGKILL)
+
+    starting.communicate(timeout=30)
+    assert starting.returncode == 0
+    assert daemon.state(made)["Running"]
+    assert daemon.ok("stop", "-t", "0", made) == made

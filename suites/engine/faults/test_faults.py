@@ -1,0 +1,180 @@
+"""Every named step of a start and of an end, cut off: afterwards all is as it should be.
+
+Whatever happens to whichever program, the client gets an answer; after a restart of the
+daemon the container runs and can be talked to, or it has ended with its status; it ran
+once at most; and its removal leaves nothing. HYPOTHESIS_PROFILE=thorough takes all points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from startkit import story
+from startkit.client import ClientError
+from startkit.observe import procfs
+from startkit.shim.shim import END
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+KINDS = ("kill-before", "kill-after", "ENOSPC", "EMFILE", "ENOMEM",
+         "descriptors-0", "descriptors-1", "descriptors-2", "space")  # fmt: skip
+SAMPLE = 29  # takes each program and each kind
+SETTLE_S = 5
+SCRIPT = "trap 'exit 7' TERM; echo up; read line; echo got $line; exit 7"
+STARTS = [(program, step) for program, step, _ in story.steps()]
+ENDS = [("shim", step.name) for step in END]
+POINTS = [
+    (program, step, kind)
+    for program, step in STARTS + ENDS
+    for kind in KINDS
+    if (program, kind) != ("init", "space")  # it has another root by then
+]
+SWEEPS = [[point for point in POINTS if point[:2] == step] for step in STARTS + ENDS]
+
+
+class Faulty:
+    """A daemon on a small disk of its own, whose steps can be told to fail."""
+
+    def __init__(self, engine, fault):
+        self.engine, self.api, self.fault, self.root = engine, engine.api, fault, str(engine.root)
+        self.create_and_remove()
+        self.before = self.traces()
+
+    def create_and_remove(self):
+        made = self.create()
+        assert self.start(made) == 204
+        assert self.api.delete(f"/containers/{made}", force=True).status == 204
+
+    def create(self):
+        body = {"Image": "startkit/base", "Cmd": ["sh", "-c", SCRIPT], "OpenStdin": True}
+        return self.api.post("/containers/create", body).json()["Id"]
+
+    def start(self, made):
+        """Return the status of the answer; 0 for a connection that was cut."""
+        try:
+            return self.api.post(f"/containers/{made}/start").status
+        except ClientError:
+            return 0
+
+    def restart(self):
+        """Kill the daemon, unless it is dead already, and start it again."""
+        self.engine.crash()
+        self.engine.up()
+
+    def talk(self, made):
+        """Return what a running container answers to a line."""
+        attached = self.engine.popen("attach", made)
+        said, _ = attached.communicate(b"a\n", timeout=10)
+        return said
+
+    def look(self):
+        """Return what belongs to containers, in any mount namespace."""
+        below = list(Path(self.root).rglob("*"))
+        mounts = [mount.target for mount in procfs.mounts() if self.root in mount.target]
+        return {
+            "mounts": sorted(mounts),
+            "cgroups": self.engine.cgroups(),
+            "fifos": [str(p) for p in below if stat.S_ISFIFO(p.lstat().st_mode)],
+            "files": sorted(str(p) for p in below if p.name != "log"),
+            "processes": sorted(self.processes()),
+        }
+
+    def processes(self):
+        """Yield the command line of each process that the daemons have started."""
+        daemons = {str(self.engine.daemon.pid), str(self.engine.containerd())}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (
+                    path.name not in daemons
+                    and f"STARTKIT_FAULT={self.fault}".encode() in (path / "environ").read_bytes()
+                ):
+                    yield (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:200]
+
+    def traces(self):
+        """Return what is there once two looks agree."""
+        seen = None
+        while (now := self.look()) != seen:
+            seen = now
+            time.sleep(0.02)
+        return seen
+
+    def left(self):
+        """Return what a removal has left after a while, and what is missing."""
+        end = time.monotonic() + SETTLE_S
+        while (now := self.look()) != self.before and time.monotonic() < end:
+            time.sleep(0.02)
+        return [f"{k}: {self.before[k]} is now {v}" for k, v in now.items() if v != self.before[k]]
+
+    def outlive(self, program, step, kind):
+        """Return what was wrong after a fault."""
+        made = self.create()
+        self.fault.write_text(f"{program} {step} {kind}")
+        status, ending = self.start(made), (program, step) in ENDS
+        if ending and status == 204:
+            ended = self.api.post(f"/containers/{made}/kill", signal="TERM").status
+            code = self.api.post(f"/containers/{made}/wait").json()["StatusCode"]
+            wrong = [] if (ended, code) in {(204, 7), (204, 137), (204, 255)} else [(ended, code)]
+        else:
+            wrong = self.wrong_answer(program, kind, status)
+        self.engine.daemon.poll()
+        if self.fault.exists():
+            wrong.append("no such point")
+            self.fault.unlink()
+        self.restart()
+        wrong += self.wrong_state(made, status)
+        if self.api.delete(f"/containers/{made}", force=True).status != 204:
+            wrong.append("not removed")
+        return wrong + self.left()
+
+    def wrong_answer(self, program, kind, status):
+        """Return what is wrong with the client's answer."""
+        if status == 0:
+            return [] if program == "dockerd" and kind.startswith("kill") else ["no answer"]
+        if status == 204 and (program == "dockerd" or kind in KINDS[2:5]) and kind not in KINDS[5:]:
+            return ["started in spite of it"]
+        return [] if status in {204, 400, 500} else [f"answered {status}"]
+
+    def wrong_state(self, made, status):
+        """Return what is wrong with a container after the restart, and with its output."""
+        state, wrong = self.engine.state(made), []
+        if state["Running"] and status not in {0, 204}:
+            wrong.append(f"runs, and the answer was {status}")
+        if state["Running"] and (said := self.talk(made)) != b"got a\n":
+            wrong.append(f"is not attached: {said!r}")
+        if not state["Running"] and (
+            state["Pid"] or state["ExitCode"] not in {0, 7, 128, 137, 255}
+        ):
+            wrong.append(f"ended with {state['ExitCode']}, pid {state['Pid']}")
+        if (said := self.engine.ok("logs", made).split()).count("up") > 1:
+            wrong.append(f"ran more than once: {said}")
+        return wrong
+
+
+@pytest.fixture
+def faulty(make_engine, monkeypatch, tmp_path):
+    """Give a daemon on a disk of 64 MiB, whose programs read this room's sitecustomize.py."""
+    made = make_engine(up=False)
+    root, fault = str(made.root), made.root / "fault"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", root], check=True)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("STARTKIT_FAULT", str(fault))
+    yield Faulty(made.up(), fault)
+    made.down()
+    log = (made.root / "log").read_text()
+    subprocess.run(["umount", root], check=True)
+    (made.root / "log").write_text(log)
+
+
+@pytest.mark.parametrize(
+    "points",
+    SWEEPS if THOROUGH else [POINTS[::SAMPLE]],
+    ids=lambda points: " ".join(points[0][:2]) if THOROUGH else "sample",
+)
+def test_a_fault_at_any_step_loses_and_leaves_nothing(faulty, points):
+    assert {point: wrong for point in points if (wrong := faulty.outlive(*point))} == {}
