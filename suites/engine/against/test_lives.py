@@ -7,6 +7,7 @@ step the engine says what the model says, and after a remove nothing is left.
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,6 +28,7 @@ from startkit.targets.target import find_target
 
 LIVES = {"dev": 5, "ci": 15, "thorough": 100}
 STEPS = 25
+GONE_ON_S = 5
 TRAPPED = 7  # what the program ends with on SIGTERM
 PROGRAM = f"trap 'exit {TRAPPED}' TERM; echo ready; while :; do sleep 1000 & wait $!; done"
 UP = ("running", "paused")
@@ -124,9 +126,17 @@ class Lives(RuleBasedStateMachine):
         if model.state == "paused" and model.stop_signal and word == "USR1":
             return
         model.state = "running"
-        if word != "USR1":
+        if word == "USR1":
+            self.gone_on(model)
+        else:
             self.ask(model, "wait", 200)
             model.end(137 if word == "KILL" else TRAPPED)
+
+    def gone_on(self, model):
+        """Wait until a paused container is known to go on: dockerd hears of it from containerd."""
+        end = time.monotonic() + GONE_ON_S
+        while self.served.api.inspect(model.id)["State"]["Paused"] and time.monotonic() < end:
+            time.sleep(0.01)
 
     @there_is("running")
     @rule(model=one("running"))
