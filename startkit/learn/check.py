@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from startkit.observe.evidence import Scene, Seen
 
 ROOT = PACKAGE.parent
+REQUEST_S = 8.0  # a stop takes one or two
 GOOD = ("conforms", "not-applicable", "expected-difference")
 SEAT = """
 from startkit.learn import stand_in
@@ -112,7 +113,7 @@ def plant(lesson: Lesson, file: Path, place: Path, notes: Path) -> None:
 
 
 def watch(place: Path, scenes: Sequence[str], notes: Path) -> Seen:
-    """Start the engine of a tree and watch scenes, until one has a function without an end."""
+    """Start the engine of a tree and watch scenes, until one hangs or cannot be lived through."""
     recipes = load_recipes(ROOT / "golden" / "scenes.toml")
     target = engine(place)
     guest, root = Guest(target), place / "root"
@@ -120,11 +121,11 @@ def watch(place: Path, scenes: Sequence[str], notes: Path) -> Seen:
     root.mkdir()
     try:
         with target.running(root) as socket:
-            collector = Collector(socket, tag=f"lesson-{os.getpid()}")
+            collector = Collector(socket, tag=f"lesson-{os.getpid()}", timeout_s=REQUEST_S)
             collector.load_image(iter([image.base()[1]]))
             for scene in dict.fromkeys(scenes):
                 found[scene] = collector.scene(recipes[scene])
-                if STOPPED in notes.read_text():
+                if found[scene].broken or STOPPED in notes.read_text():
                     break
         return msgspec.structs.replace(collector.seen, scenes=found)
     finally:
