@@ -85,14 +85,17 @@ def test_the_process_is_in_a_cgroup_below_inits_on_demand(either):
     assert "unknown controller nowhere" in refused[3].stderr
 
 
-def test_root_without_capabilities_enters_a_cwd_of_somebody_else(either):
+@pytest.mark.parametrize("uid", [0, 42])
+def test_root_without_capabilities_enters_a_cwd_of_somebody_else(either, uid):
     home = either.rootfs / "home"
     home.mkdir(exist_ok=True)
     home.chmod(0o700)
     os.chown(home, 42, 42)
+    sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_KILL"])
+    wanted = {"cwd": "/home", "args": ["/bin/pwd"], "user": {"uid": uid, "gid": uid}}
+    (either.path / "process").write_text(json.dumps({**wanted, "capabilities": sets}))
 
-    assert enter(either, "--cwd", "/home", "ID", "pwd") == "/home\n"
-    assert enter(either, "--cwd", "/home", "--user", "42", "ID", "pwd") == "/home\n"
+    assert enter(either, "--process", str(either.path / "process"), "ID") == "/home\n"
 
 
 def test_the_exit_status_is_the_programs(either):
