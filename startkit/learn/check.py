@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = PACKAGE.parent
 REQUEST_S = 8.0  # a stop takes one or two
+BLANK = "not written yet"
 GOOD = ("conforms", "not-applicable", "expected-difference")
 SEAT = """
 from startkit.learn import stand_in
@@ -76,6 +77,8 @@ def check(lesson: Lesson, file: Path, hints: int = 0) -> Outcome:
         outcome = Outcome(lesson=lesson.name, notes=[refused])
     else:
         outcome = judged(lesson, file.absolute(), lesson.text.clauses)
+    if lesson.is_blank(source):
+        outcome.notes.insert(0, f"{file.name}: {BLANK}")
     outcome.text = told(lesson, outcome, file, hints)
     return outcome
 
@@ -212,6 +215,8 @@ def told(lesson: Lesson, outcome: Outcome, file: Path, hints: int) -> str:
 def mistakes(lesson: Lesson, outcome: Outcome) -> list[str]:
     """Return what a known mistake says that would fail the same clause in the same way."""
     first = outcome.red[0] if outcome.red else None
+    if any(note.endswith(BLANK) for note in outcome.notes):
+        return []
     seen = [*outcome.notes, outcome.engine]
     if first and first.status in JUDGED:
         seen.append(value_text(first.observed))

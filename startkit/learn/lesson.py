@@ -154,8 +154,13 @@ class Lesson:
             lines += [*text.given, ""]
         if imports:
             lines += ["if TYPE_CHECKING:", *(f"    {line}" for line in imports), ""]
-        lines += ["", self.signature(), f'    """{ast.get_docstring(self.reference)}"""']
+        says = (ast.get_docstring(self.reference) or "").splitlines()[0]
+        lines += ["", self.signature(), f'    """{says}"""']
         return "\n".join(lines) + "\n" + textwrap.indent(body.strip("\n"), "    ") + "\n"
+
+    def is_blank(self, source: str) -> bool:
+        """Say whether a file is still as it was given."""
+        return source == self.page()
 
     def refuse(self, source: str, file: str) -> str:
         """Return why a file cannot be tried at all, "" where it can."""

@@ -83,6 +83,7 @@ def test_a_wrong_answer_is_python_and_its_clause_the_lessons(one):
 
 
 @root
+@pytest.mark.timeout(300)  # without a log each scene waits for its first word
 @tried
 def test_an_empty_function_fails_the_lessons_clauses_and_no_others(one, tmp_path, clean):
     file = write(one, tmp_path, lesson.BLANK)
@@ -189,7 +190,9 @@ def test_a_course_goes_from_red_to_green(tmp_path, capsys, clean):
 
     assert cli.main(["learn", "init", str(directory)]) == 0
     assert cli.main([*learn, "check", "hostname", "--hint"]) == 1
-    assert one.text.hints[0] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "  yours     03_hostname.py: not written yet" in printed
+    assert one.text.hints[0] in printed
     write(one, directory, one.answer())
     assert cli.main([*learn, "check", one.file]) == 0
     assert cli.main(learn) == 0
