@@ -91,7 +91,7 @@ def test_root_without_capabilities_enters_a_cwd_of_somebody_else(either, uid):
     home.mkdir(exist_ok=True)
     home.chmod(0o700)
     os.chown(home, 42, 42)
-    sets = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_KILL"])
+    sets = {kind: ["CAP_KILL"] for kind in ("bounding", "effective", "permitted")}
     wanted = {"cwd": "/home", "args": ["/bin/pwd"], "user": {"uid": uid, "gid": uid}}
     (either.path / "process").write_text(json.dumps({**wanted, "capabilities": sets}))
 
