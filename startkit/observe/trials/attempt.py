@@ -215,11 +215,13 @@ class Attempt:
         with contextlib.ExitStack() as stack:
             out = stack.enter_context(own.open("ab+"))
             errors = stack.enter_context((self.root / "errors").open("wb+"))
+            # Not the null device: crun 1.8 gives a container's input to its user, device or not.
+            nothing = stack.enter_context((self.root / "nothing").open("wb+"))
             console = self.listen(stack) if command == "create" else None
             if console:
                 argv[4:4] = ["--console-socket", console.getsockname()]
             done = subprocess.run(
-                [*self.runtime.around, *argv], stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
+                [*self.runtime.around, *argv], stdin=nothing, stdout=out, stderr=errors,
                 timeout=CALL_S, check=False,
             )  # fmt: skip
             if console and not done.returncode:
