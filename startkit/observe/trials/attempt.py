@@ -322,8 +322,8 @@ class Attempt:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             argv = [self.runtime.program, "--root", str(self.root / "state"), "delete", "--force"]
             subprocess.run(
-                [*self.runtime.around, *argv, self.id], capture_output=True, timeout=CALL_S,
-                check=False,
+                [*self.runtime.around, *argv, self.id], input=b"", capture_output=True,
+                timeout=CALL_S, check=False,
             )  # fmt: skip
         if self.pid and not self.ended(0):
             os.kill(self.pid, 9)
