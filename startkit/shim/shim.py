@@ -228,7 +228,7 @@ def main(argv: list[str]) -> int:
         if argv[3:]:
             shim.read_process()
             shim.forget() if argv[3] == "delete" else shim.runtime.run(argv[3], shim.id)
-            shim.report()
+            tell(pid=0)
             return 0
         steps.run(START, shim)
     except BaseException as error:
