@@ -224,6 +224,7 @@ class RuntimeBundle:
         """End and remove whatever the test has left."""
         self.call("delete", "--force", self.id)
         for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)  # nobody but the runtime knew it, if that has failed
             os.waitpid(pid, 0)
 
 
