@@ -235,12 +235,14 @@ def main(argv: list[str]) -> int:
         report_failure(error)
         return 1
     shim.serve()
+    code = 0
     for step in END:
         try:
             step.do(shim)
         except Exception as error:
             lines.log(f"{step.name}: {type(error).__name__}: {error}")
-    return 0
+            code = 1  # containerd cleans up after this shim as after a killed one
+    return code
 
 
 def report_failure(error: BaseException) -> None:

@@ -125,3 +125,21 @@ def test_a_start_survives_the_death_of_containerd_midway(daemon, after):
     assert starting.returncode == 0
     assert daemon.state(made)["Running"]
     assert daemon.ok("stop", "-t", "0", made) == made
+
+
+@pytest.mark.parametrize("name", ["config.v2.json", "hostconfig.json"])
+def test_a_cut_or_garbled_record_is_set_aside_with_one_line(daemon, name):
+    kept, *bad = (daemon.ok("create", "$IMAGE", "true") for _ in range(4))
+    containers = daemon.root / "data/containers"
+    whole = (containers / bad[0] / name).read_bytes()
+    daemon.crash()
+    for made, left in zip(bad, (b"", whole[: len(whole) // 2], b"\xff" * 9), strict=True):
+        (containers / made / name).write_bytes(left)
+
+    daemon.up()
+
+    assert daemon.ok("ps", "-aq", "--no-trunc") == kept
+    said = (daemon.root / "log").read_text().splitlines()
+    assert [sum(made[:12] in line for line in said) for made in bad] == [1, 1, 1]
+    assert all((containers / f"{made}.broken" / name).exists() for made in bad)
+    assert daemon.ok("start", kept) == kept
