@@ -117,6 +117,8 @@ class Faulty:
         self.fault.write_text(f"{program} {step} {kind}")
         status, ending = self.start(made), (program, step) in ENDS
         if ending and status == 204:
+            while "up" not in self.engine.ok("logs", made):  # before its trap, TERM is lost on it
+                time.sleep(0.01)
             ended = self.api.post(f"/containers/{made}/kill", signal="TERM").status
             code = self.api.post(f"/containers/{made}/wait").json()["StatusCode"]
             wrong = [] if (ended, code) in {(204, 7), (204, 137), (204, 255)} else [(ended, code)]
