@@ -27,7 +27,7 @@ def read_statistics(directories: dict[str, str]) -> dict[str, Any]:
     found: dict[str, str] = {c: d for name, d in directories.items() for c in name.split(",")}
     unified = list(directories) == [""]
     read = read_v2(found[""]) if unified else read_v1(found)
-    return {**read, "blkio": {}, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None}
+    return {**read, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None}
 
 
 class OutOfMemory:
@@ -76,6 +76,27 @@ def table(path: str) -> Numbers:
     return {name: int(number) for name, _, number in (line.partition(" ") for line in lines)}
 
 
+def devices(path: str, words: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """Return what block devices were asked for, an entry for each device and operation.
+
+    v1 has lines `8:0 Read 4096`, v2 `8:0 rbytes=4096 ...`: `words` are the ones to be taken.
+    """
+    try:
+        lines = [line.split() for line in cgroup.read(path).splitlines()]
+    except OSError:
+        return []
+    found = []
+    for device, *rest in lines:
+        major, _, minor = device.partition(":")
+        pairs = [word.split("=") for word in rest] if words else [rest]
+        for name, *number in pairs if minor else ():  # v1 ends with a sum of all
+            if words is None or name in words:
+                op = words[name] if words else name
+                entry = {"major": int(major), "minor": int(minor), "op": op}
+                found.append({**entry, "value": int(number[0])})
+    return found
+
+
 def known(**fields: Any) -> dict[str, Any]:
     """Return the fields that have a value."""
     return {key: value for key, value in fields.items() if value is not None}
@@ -107,6 +128,11 @@ def read_v1(found: dict[str, str]) -> dict[str, Any]:
             "raw": raw,
         },
         "pids": pids(found.get("pids", "")),
+        "blkio": {
+            field: devices(f"{found.get('blkio')}/blkio.throttle.{name}_recursive")
+            for field, name in (("ioServiceBytesRecursive", "io_service_bytes"),
+                                ("ioServicedRecursive", "io_serviced"))
+        },
     }  # fmt: skip
 
 
@@ -130,6 +156,13 @@ def read_v2(directory: str) -> dict[str, Any]:
             "raw": raw,
         },
         "pids": pids(directory),
+        "blkio": {
+            field: devices(f"{directory}/io.stat", words)
+            for field, words in (
+                ("ioServiceBytesRecursive", {"rbytes": "Read", "wbytes": "Write"}),
+                ("ioServicedRecursive", {"rios": "Read", "wios": "Write"}),
+            )
+        },
     }  # fmt: skip
 
 

@@ -150,6 +150,20 @@ def test_events_show_statistics_once(either):
 
 
 @needs_v1
+def test_events_tell_what_block_devices_were_asked_for(either):
+    read = either.call("exec", either.id, "dd", "if=/bin/busybox", "of=/dev/null", "bs=1M",
+                       "iflag=direct")  # fmt: skip
+    if "Invalid argument" in read.stderr:
+        pytest.skip("the file system of the tests has no block device")
+    data = json.loads(either.call("events", "--stats", either.id).stdout)["data"]
+    entries = data["blkio"]["ioServiceBytesRecursive"]
+
+    assert sum(entry["value"] for entry in entries if entry.get("op") == "Read") > 500_000
+    assert all(entry.keys() <= {"major", "minor", "op", "value"} for entry in entries)
+    assert data["blkio"]["ioServicedRecursive"]
+
+
+@needs_v1
 def test_events_tell_at_an_interval_and_when_memory_ran_out(either):
     either.call("update", "--memory", "8M", "--memory-swap", "8M", either.id)
     command = [*type(either).call.__globals__["RUNTIME"], "--root", str(either.root)]
