@@ -281,6 +281,8 @@ def run_learn(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     options = parser().parse_args(argv)
+    if argv is None:  # as a program: what was begun is undone by whoever began it, as with Ctrl-C
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         status: int = options.run(options)
         sys.stdout.flush()
