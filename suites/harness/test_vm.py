@@ -166,7 +166,7 @@ TESTS = """
 import os, pathlib, pytest
 
 @pytest.mark.parametrize("number", range(4))
-def test_where(number, tmp_path):
+def test_where(number):
     assert os.geteuid() == 0
     print("boot", pathlib.Path("/proc/sys/kernel/random/boot_id").read_text())
 
@@ -191,7 +191,7 @@ def test_workers_are_machines_and_one_that_dies_is_replaced(tmp_path):
         env={**os.environ, "STARTKIT_MARK": str(tmp_path / "mark")}, check=False,
     )  # fmt: skip
 
-    said = done.stdout
+    said = done.stdout + done.stderr
     boots = {line for line in said.split("\n") if line.startswith("boot ")}
     assert f"boot {read('/proc/sys/kernel/random/boot_id')}".strip() not in boots
     assert len(boots) >= 2
