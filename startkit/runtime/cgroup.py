@@ -91,7 +91,7 @@ def check_use(cgroups: Cgroups, *, own_pids: bool) -> str:
     Raises ContainerError where `delete` would kill those as the container's, for want of a pid
     namespace that shows which are, and where a frozen cgroup would stop init before it is ready.
     """
-    directories = list(cgroups.directories.values())
+    directories = [one for one in cgroups.directories.values() if os.path.isdir(one)]
     if state.is_frozen(directories):
         raise ContainerError("container's cgroup unexpectedly frozen")
     found = {pid for directory in directories for pid in processes([directory])}

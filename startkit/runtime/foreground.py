@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import struct
 
-from startkit.runtime import console, create, lifecycle, signals
+from startkit.runtime import create, lifecycle, signals
 from startkit.runtime.text import ContainerError
 
 TYPE_CHECKING = False
@@ -103,6 +103,8 @@ class RawTerminal:
     def resize(self) -> None:
         """Give the pty our terminal's size."""
         columns, lines = os.get_terminal_size(0)
+        from startkit.runtime import console
+
         console.set_size(self.master, lines, columns)
 
     def copy(self) -> None:
