@@ -100,9 +100,17 @@ def call(argv: Sequence[str]) -> str:
     Files, not pipes: a container that was created keeps them open.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, check=False
-        )
+        try:
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                timeout=CALL_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{' '.join(argv)}: no end within {CALL_S} s") from None
         for file in (out, errors):
             file.seek(0)
         if done.returncode:
