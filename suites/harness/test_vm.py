@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from startkit.vm import VmError, doctor, initramfs, machine, workers
+from startkit.vm import VmError, doctor, image, initramfs, machine, workers
 from startkit.vm import kernel as kernels
 
 STARTKIT = [sys.executable, "-m", "startkit.cli", "vm"]
@@ -89,6 +89,35 @@ def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch, tmp_path):
     assert helps[machine.QEMU] == "apt-get install qemu-system-x86"
     assert helps["busybox"] == "apt-get install busybox-static"
     assert helps["kernel"] == "startkit vm fetch"
+
+
+@needs_machine
+def test_who_is_not_root_gets_machines(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    assert workers.choose("never") == (False, "")
+    taken, why = workers.choose("auto")
+    assert (taken, why.partition(" (")[0]) == (True, "in virtual machines")
+
+
+def test_where_there_is_no_kernel_a_wish_for_machines_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(VmError, match=r"^--vm always: no kernel in .*: run startkit vm fetch"):
+        workers.choose("always")
+    assert workers.choose("auto")[1].startswith("no machines for a run without root: no kernel")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("woody", "no release woody: one of bookworm, trixie, sid"), ("sid", "run startkit vm image")],
+)
+def test_a_release_that_is_not_there_is_named(word, said, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    with pytest.raises(VmError, match=said):
+        image.find(word)
 
 
 @needs_machine
