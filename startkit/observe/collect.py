@@ -111,12 +111,15 @@ class Collector:
             raise ObserveError(f"{ref}: {answer.message}")
         if not found["State"]["Running"]:
             raise ObserveError(f"{ref} does not run: start it, its start is then to be seen")
+        return look.look(self.subject(found["Id"]))
+
+    def subject(self, container: str) -> look.Subject:
+        """Return what is to be looked at of a container, by its id."""
         seen = self.seen
-        subject = look.Subject(
-            api=self.api, id=found["Id"], root=seen.info.get("DockerRootDir"),
+        return look.Subject(
+            api=self.api, id=container, root=seen.info.get("DockerRootDir"),
             daemon=seen.daemon, containerd=seen.containerd,
         )  # fmt: skip
-        return look.look(subject)
 
     def scene(self, recipe: Recipe) -> Scene:
         """Return one container's life."""

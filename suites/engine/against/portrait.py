@@ -107,20 +107,12 @@ class Sitter:
         """Look until a stdin that nobody uses is let go of: that is after the answer to start."""
         end = time.monotonic() + READY_S
         while True:
-            moment = look.look(self.subject(container))
+            moment = look.look(self.collector.subject(container))
             asked = moment.inspect["Config"]
             mute = not asked["OpenStdin"] and not asked["Tty"]
             held = any(row.fifo == "stdin" for row in moment.ends)
             if not (mute and held) or time.monotonic() > end:
                 return moment
-
-    def subject(self, container):
-        """Return what is to be looked at."""
-        seen = self.collector.seen
-        return look.Subject(
-            api=self.api, id=container, root=seen.info["DockerRootDir"],
-            daemon=seen.daemon, containerd=seen.containerd,
-        )  # fmt: skip
 
     def names(self, moment):
         """Return token -> text of this run."""

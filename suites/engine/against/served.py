@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from startkit import image
-from startkit.observe import cgroups, look
+from startkit.observe import cgroups
 from startkit.observe.collect import Collector
 from startkit.targets import process
 from startkit.targets.target import find_target, which
@@ -74,11 +74,3 @@ class Served:
     @property
     def api(self):
         return self.collector.api
-
-    def subject(self, container):
-        """Return what is to be looked at of a container."""
-        seen = self.collector.seen
-        return look.Subject(
-            api=self.api, id=container, root=seen.info["DockerRootDir"],
-            daemon=seen.daemon, containerd=seen.containerd,
-        )  # fmt: skip

@@ -187,7 +187,7 @@ class Lives(RuleBasedStateMachine):
     @there_is("created", "exited", *UP)
     @rule(model=one("created", "exited", *UP))
     def remove(self, model):
-        subject = self.served.subject(model.id)
+        subject = self.served.collector.subject(model.id)
         look.look(subject)
         self.models.remove(model)
         force = model.state in UP
