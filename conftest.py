@@ -29,8 +29,7 @@ from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
 from startkit.targets.trials import Trials
 from startkit.targets.watch import Live, Saved, Source
-from startkit.vm import VmError, image, workers
-from startkit.vm.initramfs import CGROUPS
+from startkit.vm import CGROUPS, VmError, image, workers
 from startkit.vm.machine import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="workers in virtual machines: where KVM works or you are not root (auto)",
     )
-    group.addoption("--cgroup", choices=tuple(CGROUPS), default="v2", help="a machine's (v2)")
+    group.addoption("--cgroup", choices=CGROUPS, default="v2", help="a machine's (v2)")
     group.addoption(
         "--results", type=Path, metavar="DIR", help="where results go (.startkit/TARGET)"
     )

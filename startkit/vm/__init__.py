@@ -11,6 +11,8 @@ the guest. The one directory of the host that it can write is named by whoever s
 
 from __future__ import annotations
 
+CGROUPS = ("v2", "v1", "hybrid")  # the layouts that a guest can have
+
 
 class VmError(Exception):
     """Why there is no machine, in one line: what is wrong and what to do."""

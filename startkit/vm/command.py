@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from startkit.vm import VmError
+from startkit.vm import CGROUPS, VmError
 
-CGROUPS = ("v2", "v1", "hybrid")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NO_ANSWER = 125
 
 
@@ -59,22 +62,22 @@ def get_kernel(options: argparse.Namespace) -> int:
     """Download, print where it is."""
     from startkit.vm import kernel
 
-    try:
-        print(kernel.fetch().image)
-    except (OSError, VmError) as error:
-        print(f"startkit vm fetch: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return show("fetch", lambda: kernel.fetch().image)
 
 
 def make_image(options: argparse.Namespace) -> int:
     """Make a root, print where it is."""
     from startkit.vm import image
 
+    return show("image", lambda: image.make(options.release))
+
+
+def show(command: str, make: Callable[[], Path]) -> int:
+    """Print where something has been made, or why not."""
     try:
-        print(image.make(options.release))
+        print(make())
     except (OSError, VmError) as error:
-        print(f"startkit vm image: {error}", file=sys.stderr)
+        print(f"startkit vm {command}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -7,11 +7,10 @@ a program of Debian 12 runs with the younger libraries of the later ones.
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 from startkit.vm import VmError
-from startkit.vm.kernel import cache
+from startkit.vm.kernel import cache, call, filling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,22 +39,11 @@ def make(release: str) -> Path:
     except VmError:
         if release not in RELEASES:
             raise
-    place = cache() / "root" / release
-    unfinished = place.with_name(f"{release}.new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(unfinished.parent).free >> 20 < NEEDED_MIB:
-        raise VmError(f"{unfinished.parent}: a root takes {NEEDED_MIB} MiB, free some")
     if shutil.which("mmdebstrap") is None:
         raise VmError("mmdebstrap is not here: apt-get install mmdebstrap")
-    # A mirror may be a copy that is older than Debian says a list of it may be.
-    argv = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}",
-            "--aptopt=Acquire::Check-Valid-Until false", release,
-            str(unfinished), MIRROR]  # fmt: skip
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no word"]
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise VmError(f"mmdebstrap {release}: {said[-1]}")
-    unfinished.rename(place)
+    place = cache() / "root" / release
+    with filling(place, NEEDED_MIB) as new:
+        # A mirror may be a copy that is older than Debian says a list of it may be.
+        call("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}",
+             "--aptopt=Acquire::Check-Valid-Until false", release, str(new), MIRROR)  # fmt: skip
     return place

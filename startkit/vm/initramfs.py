@@ -71,13 +71,13 @@ chroot . /usr/bin/env -i {environment} /bin/sh -c {command} < $in > $out 2> $err
 echo $? > $end
 """
 V1 = ("cpuset", "cpu,cpuacct", "blkio", "memory", "devices", "freezer", "pids")
-CGROUPS = {
+LAYOUTS = {
     "v2": "mount -t cgroup2 cgroup2 sys/fs/cgroup\n",
     "v1": "mount -t tmpfs -o mode=755 cgroup sys/fs/cgroup; cd sys/fs/cgroup\n"
     + "".join(f"mkdir {name}; mount -t cgroup -o {name} cgroup {name}\n" for name in V1)
     + "mkdir systemd; mount -t cgroup -o none,name=systemd cgroup systemd\n",
 }
-CGROUPS["hybrid"] = CGROUPS["v1"] + "mkdir unified; mount -t cgroup2 cgroup2 unified\n"
+LAYOUTS["hybrid"] = LAYOUTS["v1"] + "mkdir unified; mount -t cgroup2 cgroup2 unified\n"
 
 
 def archive(files: Iterable[tuple[str, bytes, int]]) -> bytes:
@@ -161,7 +161,7 @@ def guest(
         version=kernel.version,
         modules=shlex.quote(str(kernel.modules)),
         laid=shlex.join(map(str, laid_in(settings.root))),
-        more=more + CGROUPS[settings.cgroup],
+        more=more + LAYOUTS[settings.cgroup],
         environment=pairs,
         command=shlex.quote(command),
     )

@@ -8,15 +8,19 @@ Source: Documentation/x86/boot.rst (payload_offset), deb(5).
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import os
 import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from startkit.vm import VmError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 METAPACKAGE = "linux-image-amd64"
 NEEDED_MIB = 800  # the package, what is in it, and the uncompressed kernel
@@ -60,20 +64,31 @@ def fetch() -> Kernel:
     package = package_name()
     place = cache() / "kernel" / package
     if not (place / "vmlinux").exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(place.parent).free >> 20 < NEEDED_MIB:
-            raise VmError(f"{place.parent}: a kernel takes {NEEDED_MIB} MiB, free some")
-        unfinished = place.with_name(f"{package}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        call("apt-get", "download", "-q", package, directory=unfinished)
-        (archive,) = unfinished.glob("*.deb")
-        call("dpkg-deb", "-x", str(archive), ".", directory=unfinished)
-        archive.unlink()
-        (compressed,) = unfinished.glob("boot/vmlinuz-*")
-        (unfinished / "vmlinux").write_bytes(extract(compressed.read_bytes()))
-        unfinished.rename(place)
+        with filling(place, NEEDED_MIB) as new:
+            call("apt-get", "download", "-q", package, directory=new)
+            (archive,) = new.glob("*.deb")
+            call("dpkg-deb", "-x", str(archive), ".", directory=new)
+            archive.unlink()
+            (compressed,) = new.glob("boot/vmlinuz-*")
+            (new / "vmlinux").write_bytes(extract(compressed.read_bytes()))
     return find(place / "vmlinux")
+
+
+@contextlib.contextmanager
+def filling(place: Path, needed_mib: int) -> Iterator[Path]:
+    """Give an empty directory that becomes `place` once it is filled. Raises VmError."""
+    new = place.with_name(f"{place.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(place.parent).free >> 20 < needed_mib:
+        raise VmError(f"{place.parent}: {place.name} takes {needed_mib} MiB, free some")
+    new.mkdir()
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    new.rename(place)
 
 
 def package_name() -> str:
