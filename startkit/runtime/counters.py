@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 
-from startkit.runtime import cgroup
+from startkit.runtime import cgroup, resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ TICK_NS = 10_000_000  # USER_HZ is 100 for every program
 
 def read_statistics(directories: dict[str, str]) -> dict[str, Any]:
     """Return the counters of a container, `directories` by hierarchy name."""
-    found: dict[str, str] = {c: d for name, d in directories.items() for c in name.split(",")}
+    found = resources.by_controller(directories)
     unified = list(directories) == [""]
     read = read_v2(found[""]) if unified else read_v1(found)
     return {**read, "hugetlb": {}, "intel_rdt": {}, "network_interfaces": None}
@@ -37,7 +37,7 @@ class OutOfMemory:
     """
 
     def __init__(self, directories: dict[str, str]) -> None:
-        found = {c: d for name, d in directories.items() for c in name.split(",")}
+        found = resources.by_controller(directories)
         self.first = "memory" in found
         directory = found.get("memory") or found[""]
         self.path = f"{directory}/memory.{'oom_control' if self.first else 'events'}"

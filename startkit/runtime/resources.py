@@ -45,7 +45,7 @@ def update(
     directories: dict[str, str], wanted: dict[str, Any], rules: list[Setting] | None = None
 ) -> None:
     """Write the limits, then `rules`; the devices' are as they are, other than in `apply`."""
-    by_controller = {c: d for name, d in directories.items() for c in name.split(",")}
+    places = by_controller(directories)
     if list(directories) == [""]:
         settings = v2_settings(wanted)
     elif wanted.get("unified"):
@@ -55,13 +55,13 @@ def update(
         settings = v1_settings(wanted)
         memory = wanted.get("memory") or {}
         name = "memory.memsw.limit_in_bytes"
-        there = os.path.exists(f"{by_controller.get('memory')}/{name}")
+        there = os.path.exists(f"{places.get('memory')}/{name}")
         if memory.get("limit") == -1 and not memory.get("swap") and there:
             settings.append(("memory", name, "-1"))
-    write_settings([*settings, *(rules or ())], by_controller, again=True)
+    write_settings([*settings, *(rules or ())], places, again=True)
 
 
-def write_settings(settings: list[Setting], by_controller: dict[str, str], *, again: bool) -> None:
+def write_settings(settings: list[Setting], places: dict[str, str], *, again: bool) -> None:
     """Write settings in their order; `again`: those refused once more, after all the others.
 
     Some limits bound each other (memory and memory with swap, cpu period and quota within the
@@ -69,7 +69,7 @@ def write_settings(settings: list[Setting], by_controller: dict[str, str], *, ag
     """
     refused = []
     for controller, name, text in settings:
-        directory = by_controller.get(controller, by_controller.get(""))
+        directory = places.get(controller, places.get(""))
         if controller == "blkio" and not os.path.exists(f"{directory}/{name}"):
             name = name.replace("blkio.weight", "blkio.bfq.weight")  # what Linux 5 calls it
         if directory is None or not os.path.exists(f"{directory}/{name}"):
@@ -87,7 +87,12 @@ def write_settings(settings: list[Setting], by_controller: dict[str, str], *, ag
                 ) from None
             refused.append((controller, name, text))
     if refused:
-        write_settings(refused, by_controller, again=False)
+        write_settings(refused, places, again=False)
+
+
+def by_controller(directories: dict[str, str]) -> dict[str, str]:
+    """Return controller -> directory; a v1 hierarchy may have several, "" is v2."""
+    return {c: d for name, d in directories.items() for c in name.split(",")}
 
 
 def write_setting(path: str, text: str) -> None:
