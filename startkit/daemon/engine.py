@@ -239,7 +239,7 @@ class Daemon:
             past = logs.LogOptions(stdout=options.stdout, stderr=options.stderr)
             async for block in self.logs(container, past):
                 writer.write(block)
-            await writer.drain()
+                await writer.drain()
         if options.stream:
             self.publish(container, "attach")
             await io.attach(container, options, reader, writer, self.containerd.close_stdin)

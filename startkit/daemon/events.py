@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 KEPT = 256
+WAITING = 1024  # events that a listener may be behind; then it misses some, as Docker's does
 
 
 class Events:
@@ -39,7 +40,8 @@ class Events:
             event["from"] = attributes["image"]
         self.past.append(event)
         for listener in self.listeners:
-            listener.put_nowait(event)
+            if not listener.full():
+                listener.put_nowait(event)
 
     def subscribe(
         self, since: float | None, until: float | None, filters: dict[str, list[str]]
@@ -48,7 +50,7 @@ class Events:
 
         From this call on none is missed, however late the first is asked for.
         """
-        queue: asyncio.Queue[Event] = asyncio.Queue()
+        queue: asyncio.Queue[Event] = asyncio.Queue(WAITING)
         if since is not None:
             for event in self.past:
                 if event["timeNano"] >= since * 1e9:

@@ -78,6 +78,40 @@ class Early:
         return not self.early and (self.reader.at_eof() or self.reader.exception() is not None)
 
 
+class Hangups:
+    """Hears of clients that have closed both directions, through one descriptor for all."""
+
+    def __init__(self) -> None:
+        self.poll = select.epoll()
+        self.calls: dict[int, Callable[[], object]] = {}
+        asyncio.get_running_loop().add_reader(self.poll.fileno(), self.look)
+
+    @contextlib.contextmanager
+    def watch(self, fd: int, call: Callable[[], object]) -> Iterator[None]:
+        """Make the call once when the client behind a socket has gone."""
+        # No event is asked for: EPOLLHUP comes unasked. EPOLLIN would come with every byte.
+        self.poll.register(fd, select.EPOLLONESHOT)
+        self.calls[fd] = call
+        try:
+            yield
+        finally:
+            if self.calls.get(fd) == call:  # else it is closed, and another client's by now
+                del self.calls[fd]
+                with contextlib.suppress(OSError):
+                    self.poll.unregister(fd)
+
+    def look(self) -> None:
+        """Make the calls that are due."""
+        for fd, _ in self.poll.poll(0):
+            if call := self.calls.get(fd):
+                call()
+
+    def close(self) -> None:
+        """Hear of nobody any more."""
+        asyncio.get_running_loop().remove_reader(self.poll.fileno())
+        self.poll.close()
+
+
 class Exchange:
     """One request and its answer.
 
@@ -181,6 +215,7 @@ class Connection:
         self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
         self.hijacked: Early | None = None
         self.task = asyncio.current_task()
+        self.fd: int = self.writer.get_extra_info("socket").fileno()
 
     def send(self, event: h11.Event) -> None:
         """Queue an event's bytes. Raises GoneError where the connection is closed already."""
@@ -220,9 +255,8 @@ class Connection:
 
     async def run(self) -> None:
         """Serve requests until the connection ends."""
-        with self.hangup():
-            while await self.serve_one():
-                self.h11.start_next_cycle()
+        while await self.serve_one():
+            self.h11.start_next_cycle()
 
     async def serve_one(self) -> bool:
         """Serve one request; return whether another can follow."""
@@ -284,29 +318,9 @@ class Connection:
             return False
         return self.h11.our_state is h11.DONE and self.h11.their_state is h11.DONE
 
-    @contextlib.contextmanager
-    def hangup(self) -> Iterator[None]:
-        """Cancel the connection's task when the client has closed both directions."""
-        loop = asyncio.get_running_loop()
-        transport_socket = self.writer.get_extra_info("socket")
-        poll = select.epoll()
-        # No event is asked for: EPOLLHUP comes unasked. EPOLLIN would come with every byte.
-        poll.register(transport_socket.fileno(), select.EPOLLONESHOT)
-        loop.add_reader(poll.fileno(), self.on_hangup, poll)
-        try:
-            yield
-        finally:
-            loop.remove_reader(poll.fileno())
-            poll.close()
-
-    def on_hangup(self, poll: select.epoll) -> None:
-        """Cancel now; a hijacked stream's handler gets to read what is still there first."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(poll.fileno())
-        self.cancel_when_drained(loop)
-
-    def cancel_when_drained(self, loop: asyncio.AbstractEventLoop) -> None:
+    def hang_up(self) -> None:
         """Cancel the task, after a grace where it is a hijacked one, once its input is used up."""
+        loop = asyncio.get_running_loop()
         if self.task is None or self.task.done():
             return
         if self.hijacked is None:
@@ -314,7 +328,7 @@ class Connection:
         elif self.hijacked.is_drained():
             loop.call_later(HANGUP_GRACE_S, self.task.cancel)
         else:
-            loop.call_later(HANGUP_GRACE_S, self.cancel_when_drained, loop)
+            loop.call_later(HANGUP_GRACE_S, self.hang_up)
 
 
 def one_line(error: Exception) -> str:

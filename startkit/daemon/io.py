@@ -2,7 +2,8 @@
 
 Rule: each FIFO is held by a handle (O_PATH) and one real end, opened through that
 handle: write for stdin, read for the others. Bytes leave in the order they came; a
-slow reader slows its container down, nothing is dropped.
+slow reader slows its container down, nothing is dropped. Only the last words of a
+container that has ended do not wait for one who takes nothing at all.
 Source: article, heading on the IO files, its lsof table; era.md section 5.
 """
 
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 
 CHUNK = 64 * 1024
 DETACH = b"\x10\x11"  # ctrl-p ctrl-q
+STALLED_S = 2.0  # without a byte taken. Docker 20.10 waits for ever, and so do its kill and rm
 
 
 class Client:
     """Somebody attached. `gone` is set when there is nothing more to wait for."""
 
-    def __init__(self, options: AttachOptions, writer: asyncio.StreamWriter, tty: bool) -> None:
-        self.options, self.writer, self.tty = options, writer, tty
+    def __init__(
+        self, container: Container, options: AttachOptions, writer: asyncio.StreamWriter
+    ) -> None:
+        self.container, self.options, self.writer = container, options, writer
+        self.tty = container.record.config.tty
         self.gone = asyncio.Event()
 
     async def send(self, stream: str, data: bytes) -> None:
@@ -40,9 +45,27 @@ class Client:
             return
         try:
             self.writer.write(data if self.tty else frame(stream, data))
-            await self.writer.drain()
+            while not await self.took():
+                pass
         except (ConnectionError, RuntimeError):
             self.gone.set()
+
+    async def took(self) -> bool:
+        """Wait for room for more; False after STALLED_S. Raises ConnectionError.
+
+        Nothing else tells of the container's end: its shim stays until all is read.
+        """
+        transport = self.writer.transport
+        waiting = transport.get_write_buffer_size()
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self.writer.drain()
+        except TimeoutError:
+            ended = not os.path.exists(f"/proc/{self.container.record.state.pid}")
+            if ended and transport.get_write_buffer_size() == waiting:
+                transport.abort()
+            return False
+        return True
 
 
 class Streams:
@@ -113,6 +136,7 @@ class Streams:
             self.write_log(self.log.write, stream, data)
             for client in list(self.clients):
                 await client.send(stream, data)
+            await asyncio.sleep(0)  # a FIFO that is never empty leaves the others their turn
         self.write_log(self.log.end, stream)
 
     def write_log(self, write: Callable[..., None], *what: object) -> None:
@@ -149,6 +173,7 @@ class Streams:
         for client in self.clients:
             client.gone.set()
         self.clients.clear()
+        self.log.close()
         self.log.tell()
 
     def close(self) -> None:
@@ -215,7 +240,7 @@ async def attach(
     for one client (StdinOnce), its stdin is closed then.
     """
     streams, config = container.streams, container.record.config
-    client = Client(options, writer, config.tty)
+    client = Client(container, options, writer)
     streams.clients.add(client)
     feeding = None
     if options.stdin and config.open_stdin:

@@ -14,12 +14,13 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
-from startkit.daemon.http import CHUNK, Connection
+from startkit.daemon.http import CHUNK, Connection, Hangups
 
 if TYPE_CHECKING:
     from startkit.daemon.http import Handler
 
 SOCKET_MODE = 0o660
+BACKLOG = 4096  # clients that may wait to be let in; the kernel's own limit is often less
 
 
 class Server:
@@ -30,6 +31,7 @@ class Server:
         self.servers: list[asyncio.Server] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.paths: list[tuple[str, int]] = []
+        self.hangups = Hangups()
 
     async def listen(self, path: str) -> None:
         """Listen on the socket file `path`, mode 0660; a stale file is replaced.
@@ -38,7 +40,9 @@ class Server:
         """
         listener = bind(path)
         self.paths.append((path, os.stat(path).st_ino))
-        self.servers.append(await asyncio.start_unix_server(self.serve, sock=listener, limit=CHUNK))
+        self.servers.append(
+            await asyncio.start_unix_server(self.serve, sock=listener, limit=CHUNK, backlog=BACKLOG)
+        )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
@@ -46,7 +50,9 @@ class Server:
         assert task is not None
         self.tasks.add(task)
         try:
-            await Connection(self.handler, (reader, writer)).run()
+            connection = Connection(self.handler, (reader, writer))
+            with self.hangups.watch(connection.fd, connection.hang_up):
+                await connection.run()
         except asyncio.CancelledError:
             pass  # the client has gone, or the daemon ends
         finally:
@@ -66,6 +72,7 @@ class Server:
             task.cancel()
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=5)
+        self.hangups.close()
         for path, inode in self.paths:
             with contextlib.suppress(OSError):
                 if os.stat(path).st_ino == inode:
@@ -89,7 +96,7 @@ def bind(path: str) -> socket.socket:
     umask = os.umask(0o777 & ~SOCKET_MODE)
     try:
         listener.bind(path)
-        listener.listen(128)
+        listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise

@@ -313,6 +313,10 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(tmp_path):
 def test_a_file_in_the_way_of_the_socket_is_kept(tmp_path):
     precious = tmp_path / "api.sock"
     precious.write_text("precious")
+
+    async def listen():
+        await Server(Recorder()).listen(str(precious))
+
     with pytest.raises(FileExistsError):
-        asyncio.run(Server(Recorder()).listen(str(precious)))
+        asyncio.run(listen())
     assert precious.read_text() == "precious"
