@@ -249,6 +249,7 @@ def add_learn(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     check.add_argument(
         "--hint", action="count", default=0, help="where to look; twice: what; three times: how"
     )
+    check.add_argument("--vm", action="store_true", help="in a virtual machine: needs no root")
     solution = actions.add_parser("solution", help="show the engine's own function")
     solution.add_argument("lesson", help="number or name")
     for name, parser in (("init", init), ("check", check), ("solution", solution)):
@@ -265,7 +266,9 @@ def run_learn(options: argparse.Namespace) -> int:
             made = course.init(options.directory)
             print(f"{len(course.names())} lessons in {made.directory}; begin with the first file")
         elif options.action == "check":
-            outcome = course.Course(options.course).check(options.lesson, options.hint)
+            outcome = course.Course(options.course).check(
+                options.lesson, options.hint, vm=options.vm
+            )
             print(outcome.text)
             return int(not outcome.passed)
         elif options.action == "solution":

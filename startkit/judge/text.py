@@ -77,6 +77,11 @@ def value_rows(verdict: Verdict) -> Iterable[tuple[str, str]]:
     if verdict.status in {"no-evidence", "not-applicable", "broken"}:
         return
     expected, observed = value_text(verdict.expected), value_text(verdict.observed)
+    if isinstance(verdict.observed, str) and verdict.observed.startswith("refused: "):
+        if verdict.expected is not None:  # else it would have come from what was not made
+            yield "expected", expected
+        yield "observed", shown(verdict.observed)
+        return
     if expected == observed:  # 1 and "1", "a" and ["a"]
         expected, observed = as_json(verdict.expected), as_json(verdict.observed)
     if max(len(expected), len(observed)) <= WIDTH and "\n" not in expected + observed:
@@ -121,6 +126,6 @@ def difference(expected: Any, observed: Any) -> str:
 def lines_of(value: Any) -> list[str]:
     """Return a value over several lines; control characters are shown, not sent."""
     if isinstance(value, str):
-        return [ascii(line)[1:-1] for line in value.splitlines(keepends=True)]
+        return [line.encode("unicode_escape").decode() for line in value.splitlines(keepends=True)]
     text = json.dumps(value, indent=1)
     return [cut for line in text.splitlines() for cut in textwrap.wrap(line, 160) or [""]]

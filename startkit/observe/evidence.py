@@ -74,6 +74,11 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     status: int
     body: Any = None
 
+    @property
+    def message(self) -> str:
+        """The engine's words, where it has any."""
+        return str(self.body.get("message", "") if isinstance(self.body, dict) else self.body)
+
 
 class Moment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What was seen of one container at one point of its life."""

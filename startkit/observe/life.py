@@ -151,7 +151,8 @@ class Life:
             return False
         ready = self.recipe.ready
         if ready and not self.recipe.exits:
-            self.api.log_has(self.subject.id, ready, timeout_s=READY_S)
+            patience_s = min(READY_S, self.api.client.timeout_s)
+            self.api.log_has(self.subject.id, ready, timeout_s=patience_s)
         return True
 
     def stop(self, *, by_itself: bool) -> None:

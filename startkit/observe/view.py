@@ -255,7 +255,7 @@ class SceneView(MomentView):
         for key in ("create", "start", "stop", "start-again"):
             answer = self.scene.answers.get(key)
             if answer and answer.status >= 400:
-                return f"{answer.request}: {answer.status} {answer.body}"
+                return f"{answer.request}: {answer.status} {answer.message}"
         return None
 
     @property

@@ -34,7 +34,7 @@ TOP = "/sys/fs/cgroup"
 class Guest:
     """What was there before."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target | None = None) -> None:
         self.client = Client(target.path, timeout_s=5) if isinstance(target, Socket) else None
         self.had_image = self.has_image()
         inside = [os.path.join(top, name) for name in CGROUPS for top in hierarchies()]
