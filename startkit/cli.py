@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from startkit import __version__
-from startkit.vm import command
+from startkit.matrix import command as matrix
+from startkit.vm import command as vm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     add_explain(commands)
     add_mutants(commands)
     add_learn(commands)
-    command.add(commands)
+    matrix.add(commands)
+    vm.add(commands)
     return made
 
 

@@ -33,6 +33,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     dialect: str | None
     kernel: str
+    cgroup: str = ""  # v1 hybrid v2; runs of before do not say
     strict: bool
     taken: str
     startkit: str

@@ -107,6 +107,7 @@ class Run(msgspec.Struct, kw_only=True):
                 version=seen.version,
                 dialect=self.dialect.name if self.dialect else None,
                 kernel=seen.host.kernel,
+                cgroup=seen.host.cgroup,
                 strict=self.strict,
                 taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 startkit=__version__,

@@ -33,8 +33,8 @@ FAILURES = (TargetError, ObserveError, image.ImageError)
 class Unseen:
     """A scene or a trial that was not seen: whatever is asked of it raises NoEvidence."""
 
-    def __init__(self, seen: Seen, name: str) -> None:
-        self.seen, self.name = seen, name
+    def __init__(self, seen: Seen, name: str, why: str | None = None) -> None:
+        self.seen, self.why = seen, why or f"the evidence has no scene {name!r}"
 
     def names(self) -> dict[str, str]:
         """Return no token."""
@@ -45,7 +45,7 @@ class Unseen:
         return None
 
     def __getattr__(self, name: str) -> Any:
-        raise NoEvidence(f"the evidence has no scene {self.name!r}")
+        raise NoEvidence(self.why)
 
 
 View = SceneView | TrialView | Unseen
@@ -138,6 +138,17 @@ class Live:
             why = self.failure or f"golden/scenes.toml has no scene {name!r}"
             return Scene(name=name, recipe={}, broken=why)
         return self.collector.scene(recipe)
+
+
+class Absent:
+    """A runtime that is not there, or is none; `note` says which."""
+
+    def __init__(self, name: str, note: str) -> None:
+        self.seen, self.note = nothing(name), note
+
+    def scene(self, name: str) -> View:
+        """Return a trial that was not made."""
+        return Unseen(self.seen, name, self.note)
 
 
 class Saved:

@@ -14,6 +14,7 @@ import msgspec
 from startkit.judge.clause import ClauseFile
 from startkit.judge.dialect import Dialect
 from startkit.judge.listing import Index
+from startkit.matrix.table import Matrix
 from startkit.observe.evidence import Seen
 from startkit.observe.life import Recipe  # noqa: TC001 - msgspec reads the annotation
 from startkit.observe.trials import attempt  # noqa: TC001 - msgspec reads the annotation
@@ -45,6 +46,7 @@ TYPES = {
     "bundles": Bundles,
     "evidence": Seen,
     "result": Result,
+    "matrix": Matrix,
 }
 
 

@@ -33,6 +33,7 @@ WRONG = {
     "bundles": {"format": FORMAT, "bundle": [{"name": "x"}]},
     "evidence": {"format": 1, "target": "x"},
     "result": {"header": {}, "verdicts": [], "notes": [], "exit": "0", "counts": {}},
+    "matrix": {"startkit": "0", "exit": 0, "columns": [], "rows": [{"clause": "io.x"}]},
 }
 
 

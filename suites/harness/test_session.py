@@ -97,6 +97,15 @@ def test_a_socket_that_is_not_there_is_named_once_and_exit_3(tmp_path):
     assert f"exit 3: nothing was judged: socket: not here: {tmp_path}/api.sock" in ran.stdout
 
 
+def test_a_runtime_that_is_not_there_is_named_once_and_exit_3(tmp_path):
+    ran = suite(tmp_path, "--runtime=no-such-runtime")
+
+    assert ran.returncode == 3
+    assert "exit 3: nothing was judged: no-such-runtime: not here" in ran.stdout
+    assert "Traceback" not in ran.stdout
+    assert "ERROR" not in ran.stdout
+
+
 def test_a_person_sees_a_bar_and_no_dots(tmp_path):
     said = on_a_terminal(tmp_path, evidence(tmp_path, plain="the engine hung"))
     total = len(result.read(tmp_path / "results").verdicts)
