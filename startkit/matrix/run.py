@@ -72,8 +72,11 @@ class Runs:
     def __exit__(self, *error: object) -> None:
         with self.lock:
             self.over = True
-            for child in self.children:
-                child.send_signal(signal.SIGINT)
+            left = list(self.children)
+        for child in left:
+            child.send_signal(signal.SIGINT)
+        for child in left:
+            end(child)
         self.pool.shutdown(cancel_futures=True)
 
     def all(self, words: Sequence[str]) -> list[Path]:
@@ -105,17 +108,22 @@ class Runs:
 
     def wait(self, child: subprocess.Popen[bytes]) -> str:
         """Wait for a run; say so where it takes too long and has to be ended."""
-        late = ""
         try:
-            for patience, number in ((TIMEOUT_S, signal.SIGINT), (END_S, signal.SIGKILL)):
-                try:
-                    child.wait(patience)
-                    break
-                except subprocess.TimeoutExpired:
-                    late = f"no end in {TIMEOUT_S} s"
-                    child.send_signal(number)
-            child.wait()
-            return late
+            child.wait(TIMEOUT_S)
+            return ""
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)
+            end(child)
+            return f"no end in {TIMEOUT_S} s"
         finally:
             with self.lock:
                 self.children.discard(child)
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Wait for a run that was told to end, and insist after END_S."""
+    try:
+        child.wait(END_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -169,11 +170,17 @@ def read(fd: int) -> str:
 
 
 def pump(source: int, target: int) -> None:
-    """Copy until the end; QEMU cannot open a terminal or file of somebody else's by name."""
+    """Copy until the end; QEMU cannot open a terminal or file of somebody else's by name.
+
+    Its `stdio` makes our output one that does not block, for it is the same as its own.
+    """
     with open(source, "rb", 0) as reader, contextlib.suppress(OSError):
         while piece := reader.read(65536):
             while piece:
-                piece = piece[os.write(target, piece) :]
+                try:
+                    piece = piece[os.write(target, piece) :]
+                except BlockingIOError:
+                    select.select([], [target], [])
 
 
 def boot(argv: list[str], files: list[int], timeout_s: float, errors: int | None = None) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from threading import Thread
 
 import pytest
 
@@ -148,6 +149,24 @@ def test_a_guest_is_root_on_its_own_kernel_and_harms_nobody(cgroup, shows, tmp_p
     assert (shared / "result").read_text() == "result\n"
     with open("/proc/sys/kernel/random/boot_id") as boot_id:
         assert done.stderr != boot_id.read()
+
+
+def test_what_a_guest_says_waits_for_a_slow_reader(tmp_path):
+    said = tmp_path / "said"
+    said.write_bytes(os.urandom(1 << 20))
+    ours, output = os.pipe()
+    os.set_blocking(output, False)  # as QEMU does
+    pump = Thread(target=machine.pump, args=(os.open(said, os.O_RDONLY), output))
+    pump.start()
+    pump.join(0.2)  # the pipe is full by now
+    with open(ours, "rb") as reader:
+        piece = reader.read(1 << 16)
+        while len(piece) < 1 << 20 and pump.is_alive():
+            piece += reader.read(1 << 16)
+        pump.join()
+        os.close(output)
+
+        assert piece + reader.read() == said.read_bytes()
 
 
 @needs_machine
