@@ -73,11 +73,19 @@ def image_base(options: argparse.Namespace) -> int:
 def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `startkit bench`."""
     bench = commands.add_parser("bench", help="measure our engine beside another one")
-    kinds = bench.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    kinds = bench.add_subparsers(
+        title="benchmarks", metavar="BENCHMARK", dest="benchmark", required=True
+    )
+    bench.set_defaults(run=run_bench)
     start = kinds.add_parser("start", help="the latency of a start, and a shim's memory")
     start.add_argument("--against", metavar="unix:///SOCKET", help="the other engine's API")
     start.add_argument("--runs", type=int, default=30, metavar="N", help="starts of each side")
-    start.set_defaults(run=bench_start)
+    start.set_defaults(measure=bench_start)
+    load = kinds.add_parser("load", help="many containers at once and in a row, and much output")
+    load.add_argument("--against", metavar="unix:///SOCKET", help="the other engine's API")
+    load.add_argument("--at-once", type=int, default=200, metavar="N", help="run so many, then")
+    load.add_argument("--in-a-row", type=int, default=500, metavar="N", help="start and remove")
+    load.set_defaults(measure=bench_load)
     runtime = kinds.add_parser(
         "runtime", help="a container of /bin/true: run, create, start, delete"
     )
@@ -89,48 +97,62 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     runtime.add_argument("--runs", type=int, default=30, metavar="N", help="containers of each")
     runtime.add_argument("--at-once", type=int, default=100, metavar="N", help="then so many")
-    runtime.set_defaults(run=bench_runtime, programs=["startkit-runc", "runc"])
+    runtime.set_defaults(measure=bench_runtime, programs=["startkit-runc", "runc"])
 
 
-def bench_start(options: argparse.Namespace) -> int:
-    """Measure, print the table."""
-    from startkit import bench
-    from startkit.bench import start
+def run_bench(options: argparse.Namespace) -> int:
+    """Measure, print what the benchmark says."""
+    from startkit.bench import BenchError
     from startkit.client import ClientError
     from startkit.targets.target import TargetError
 
-    against = options.against
-    if against is not None and not against.startswith("unix:///"):
-        print(f"startkit bench start: --against {against!r}: want unix:///PATH", file=sys.stderr)
-        return 2
-    if options.runs < 1:
-        print(f"startkit bench start: --runs {options.runs}: want 1 or more", file=sys.stderr)
+    command = f"startkit bench {options.benchmark}"
+    if wrong := wrong_option(options):
+        print(f"{command}: {wrong}", file=sys.stderr)
         return 2
     try:
-        print(start.report(start.run(against and against.removeprefix("unix://"), options.runs)))
-    except (bench.BenchError, TargetError, ClientError, OSError) as error:
-        print(f"startkit bench start: {error}", file=sys.stderr)
+        print(options.measure(options))
+    except (BenchError, TargetError, ClientError, OSError) as error:
+        print(f"{command}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def bench_runtime(options: argparse.Namespace) -> int:
-    """Measure, print the table."""
-    from startkit import bench
+def wrong_option(options: argparse.Namespace) -> str:
+    """Return what is wrong with a benchmark's options, "" where nothing is."""
+    against = getattr(options, "against", None)
+    if against is not None and not against.startswith("unix:///"):
+        return f"--against {against!r}: want unix:///PATH"
+    numbers = {name: getattr(options, name, 1) for name in ("runs", "at_once", "in_a_row")}
+    few = [name for name, number in numbers.items() if number < 1]
+    return f"--{few[0].replace('_', '-')}: want 1 or more" if few else ""
+
+
+def other_socket(options: argparse.Namespace) -> str | None:
+    """Return the path of the other engine's socket, None without one."""
+    return options.against.removeprefix("unix://") if options.against else None
+
+
+def bench_start(options: argparse.Namespace) -> str:
+    """Return the table of starts."""
+    from startkit.bench import start
+
+    return start.report(start.run(other_socket(options), options.runs))
+
+
+def bench_load(options: argparse.Namespace) -> str:
+    """Return the tables of an engine under load."""
+    from startkit.bench import load
+
+    return load.report(load.run(other_socket(options), options.at_once, options.in_a_row))
+
+
+def bench_runtime(options: argparse.Namespace) -> str:
+    """Return the table of runtimes."""
     from startkit.bench import runtime
 
-    for name in ("runs", "at_once"):
-        if getattr(options, name) < 1:
-            flag = name.replace("_", "-")
-            print(f"startkit bench runtime: --{flag}: want 1 or more", file=sys.stderr)
-            return 2
-    try:
-        figures = runtime.run(options.programs, options.runs, options.at_once)
-    except (bench.BenchError, OSError) as error:
-        print(f"startkit bench runtime: {error}", file=sys.stderr)
-        return 1
-    print(runtime.report(figures, options.at_once))
-    return 0
+    figures = runtime.run(options.programs, options.runs, options.at_once)
+    return runtime.report(figures, options.at_once)
 
 
 def add_judge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -291,6 +313,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
         sys.stdout.flush()
+    except KeyboardInterrupt:  # what was begun has been undone on the way
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

@@ -19,6 +19,7 @@ import msgspec
 from startkit import image
 from startkit.bench import BenchError, table
 from startkit.client import Client
+from startkit.observe import procfs
 from startkit.targets.target import Engine, find_target
 
 if TYPE_CHECKING:
@@ -102,20 +103,29 @@ def shim_pss(side: Side) -> int:
     with container(side) as (client, name):
         ask(client, "POST", f"/v1.41/containers/{name}/start")
         init = ask(client, "GET", f"/v1.41/containers/{name}/json")["State"]["Pid"]
-        with open(f"/proc/{init}/stat") as stat:
-            shim = int(stat.read().rpartition(")")[2].split()[1])
+        shim = int(procfs.read(f"/proc/{init}/stat").rpartition(")")[2].split()[1])
         time.sleep(1)  # let both sides' shims come to rest; nothing is timed here
-        with open(f"/proc/{shim}/smaps_rollup") as memory:
-            return next(int(line.split()[1]) for line in memory if line.startswith("Pss:"))
+        return pss_kib(shim)
 
 
-def load_image(path: str) -> bool:
-    """Load the suites' image unless it is there; say whether it was loaded."""
+def pss_kib(pid: int) -> int:
+    """Return the KiB of a process's memory, shared pages by their share; 0 where it has ended."""
+    lines = procfs.read(f"/proc/{pid}/smaps_rollup").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+@contextlib.contextmanager
+def image_on(path: str) -> Iterator[None]:
+    """Have the suites' image on an engine; one that was loaded for this is removed again."""
     client = Client(path)
-    if client.get(f"/v1.41/images/{image.NAME}/json").status == 200:
-        return False
-    ask(client, "POST", "/v1.41/images/load", image.base()[1])
-    return True
+    known = client.get(f"/v1.41/images/{image.NAME}/json").status == 200
+    if not known:
+        ask(client, "POST", "/v1.41/images/load", image.base()[1])
+    try:
+        yield
+    finally:
+        if not known:
+            ask(client, "DELETE", f"/v1.41/images/{image.NAME}")
 
 
 def run(against: str | None, runs: int) -> list[Figures]:
@@ -130,8 +140,9 @@ def run(against: str | None, runs: int) -> list[Figures]:
             sides.append(Side("startkit with runc", ours, "system"))
         if against:
             sides.append(Side("the other engine", against, ""))
-        loaded = {path: load_image(path) for path in dict.fromkeys(side.socket for side in sides)}
-        try:
+        with contextlib.ExitStack() as stack:
+            for path in dict.fromkeys(side.socket for side in sides):
+                stack.enter_context(image_on(path))
             times: dict[str, list[float]] = {side.name: [] for side in sides}
             for number in range(runs + 1):
                 for side in sides:
@@ -142,9 +153,6 @@ def run(against: str | None, runs: int) -> list[Figures]:
                 Figures(side.name, version(side.socket), times[side.name], shim_pss(side))
                 for side in sides
             ]
-        finally:
-            if against and loaded[against]:
-                ask(Client(against), "DELETE", f"/v1.41/images/{image.NAME}")
 
 
 def version(path: str) -> str:

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from startkit import __version__, kernel
 from startkit.daemon.errors import ApiError
@@ -111,6 +111,15 @@ def pidfile(path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say in one line what the machine refuses, such as a descriptor for one more client."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        logging.getLogger("dockerd").warning("%s: %s", context["message"], error)
+    else:
+        loop.default_exception_handler(context)
+
+
 async def serve(options: argparse.Namespace, hosts: list[str]) -> None:
     """Run until a signal says so."""
     from startkit.daemon.api import Api
@@ -121,6 +130,7 @@ async def serve(options: argparse.Namespace, hosts: list[str]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.set_exception_handler(tell)
     daemon = Daemon(
         Config(
             root=options.data_root,

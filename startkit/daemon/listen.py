@@ -40,9 +40,10 @@ class Server:
         """
         listener = bind(path)
         self.paths.append((path, os.stat(path).st_ino))
-        self.servers.append(
-            await asyncio.start_unix_server(self.serve, sock=listener, limit=CHUNK, backlog=BACKLOG)
-        )
+        # `backlog` here: how many asyncio takes in at a time; out of descriptors it goes on to try.
+        server = await asyncio.start_unix_server(self.serve, sock=listener, limit=CHUNK, backlog=1)
+        listener.listen(BACKLOG)
+        self.servers.append(server)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client."""
@@ -96,7 +97,7 @@ def bind(path: str) -> socket.socket:
     umask = os.umask(0o777 & ~SOCKET_MODE)
     try:
         listener.bind(path)
-        listener.listen(BACKLOG)
+        listener.listen()
     except BaseException:
         listener.close()
         raise

@@ -8,6 +8,7 @@ Source: article, heading on the files inside the container; era.md section 3, js
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import time
 from datetime import datetime
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 ENTRY_BYTES = 16 * 1024
 CHUNK = 64 * 1024  # bytes of the file that are read before others have their turn
 NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+EACH_BYTE = "replace-each-byte"
+
+
+def replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """Decode what is no UTF-8 as Go does, byte by byte; Python takes a cut letter as one."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\N{REPLACEMENT CHARACTER}" * (error.end - error.start), error.end
+
+
+codecs.register_error(EACH_BYTE, replace_each_byte)
 
 
 class Entry(msgspec.Struct):
@@ -69,13 +80,14 @@ class Log:
         self.path = path
         self.grown = asyncio.Event()
         self.rest: dict[str, bytes] = {}
-        self.file: FileIO | None = None  # held while the container runs
+        self.file: FileIO | None = None  # held while the container runs, lest no descriptor be left
 
     def open(self) -> None:
-        """Make the file, 0640, unless it is there. Raises OSError."""
+        """Make the file, 0640, unless it is there, and hold it. Raises OSError."""
+        self.close()
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self.file = open(fd, "ab", buffering=0)  # noqa: SIM115
         os.fchmod(fd, 0o640)
-        os.close(fd)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -109,7 +121,7 @@ class Log:
         quote = msgspec.json.encode
         tail = b',"stream":%b,"time":%b}\n' % (quote(stream), quote(stamp()))
         lines = b"".join(
-            b'{"log":%b%b' % (quote(text.decode("utf-8", "replace")), tail) for text in entries
+            b'{"log":%b%b' % (quote(text.decode("utf-8", EACH_BYTE)), tail) for text in entries
         )
         self.file = self.file or open(self.path, "ab", buffering=0)  # noqa: SIM115
         self.file.write(lines)

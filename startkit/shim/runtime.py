@@ -6,6 +6,7 @@ any other name or path is a program. The shim itself never imports the runtime.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 
@@ -115,10 +116,9 @@ def serve(orders: int, answers: int, stdio: tuple[int, int, int]) -> NoReturn:
     code = DIED
     try:
         reap.reset_signals()
-        # Above all the numbers that the shim uses, then down: no dup2 hits one still needed.
-        for number, fd in enumerate((*stdio, orders, answers), 200):
-            os.dup2(fd, number, inheritable=False)
-        for number, fd in enumerate(range(200, 205)):
+        # Up to numbers that are free, then down: no dup2 hits one still needed.
+        fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 5) for fd in (*stdio, orders, answers)]
+        for number, fd in enumerate(fds):
             os.dup2(fd, number, inheritable=number < 3)
         os.closerange(5, 65536)
         from startkit.runtime import cli

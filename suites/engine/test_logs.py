@@ -58,7 +58,7 @@ def test_a_log_is_private_to_the_daemons_group(log):
 
 def test_opening_it_again_keeps_what_is_there(log):
     log.write("stdout", b"first run\n")
-    Log(log.path).open()
+    log.open()
     assert texts(log) == ["first run\n"]
 
 
