@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 STYLE = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js")
 NARROW = 8  # targets that a desk's screen shows without scrolling sideways
+SIDES = ("expected", "observed")
 WORDS = {name: name.replace("-", " ") for name in MARKS}
 
 
@@ -172,7 +173,7 @@ class Page:
             else:
                 parts.append(f'<span role=img aria-label="not judged">{UNJUDGED}</span>')
         more = f"{id_text(row.clause)} {badge(row.level)} {escape(short(row.source))}"
-        first = f"<th scope=row>{title_text(row)}<small>{more}</small></th>"
+        first = f"<th scope=row>{prose(row.title)}<small>{more}</small></th>"
         marks = "".join(f"<td>{part}</td>" for part in parts)
         return f'<tr data-level="{escape(row.level)}">{first}{marks}</tr>'
 
@@ -189,7 +190,7 @@ class Page:
             *values(row, one),
             *reasons(one),
             ("look", f"<pre>{escape(row.look)}</pre>"),
-            ("hint", escape(row.hint)),
+            ("hint", prose(row.hint)),
             ("scene", escape(one.scene)),
             ("elsewhere", "<br>".join(map(escape, others))),
         ]
@@ -197,7 +198,7 @@ class Page:
         what, whose = kind(one), escape(", ".join(one.targets))
         self.cards.append(
             f"<div popover id={name} role=dialog aria-labelledby={name}h class=card>"
-            f"<div class=top><h3 id={name}h>{title_text(row)}</h3>"
+            f"<div class=top><h3 id={name}h>{prose(row.title)}</h3>"
             f"<button popovertarget={name} popovertargetaction=hide autofocus>close</button></div>"
             f"<p>{id_text(row.clause)} {badge(row.level)}</p>"
             f'<p class="status {what}">{mark(what)} <b>{WORDS[what]}</b> {whose}</p>'
@@ -238,12 +239,10 @@ def bar(kinds: Counter[str]) -> str:
     return f"<svg class=bar {box}>{''.join(parts)}</svg>" if total else ""
 
 
-def title_text(row: Row) -> str:
-    """Return a clause's title; what stands in backticks is code."""
-    parts = row.title.split("`")
-    return "".join(
-        f"<code>{escape(part)}</code>" if at % 2 else escape(part) for at, part in enumerate(parts)
-    )
+def prose(text: str) -> str:
+    """Return a sentence; what stands in backticks is code."""
+    parts = map(escape, text.split("`"))
+    return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))
 
 
 def id_text(name: str) -> str:
@@ -263,9 +262,9 @@ def short(source: str) -> str:
 
 
 def values(row: Row, one: Outcome) -> Iterator[tuple[str, str]]:
-    """Yield expected and observed, or their difference; of what conforms, what was seen."""
-    if one.status == "conforms":
-        yield "observed", f"<pre>{escape(value_text(one.observed))}</pre>"
+    """Yield expected and observed, or their difference where they are long."""
+    if one.status == "conforms":  # however long, there is no difference
+        yield from ((name, f"<pre>{escape(value_text(one.observed))}</pre>") for name in SIDES)
         return
     same = Verdict(
         clause=row.clause, status=one.status, expected=one.expected, observed=one.observed
@@ -281,11 +280,11 @@ def reasons(one: Outcome) -> Iterator[tuple[str, str]]:
     """Yield why: the dialect's words, or those of the verdict."""
     if one.why:
         word = {"difference": "reason", "defect": "defect", "lack": "lack"}[one.why.kind]
-        yield word, escape(one.why.reason)
+        yield word, prose(one.why.reason)
         if one.why.link.startswith("https://"):
             link = escape(one.why.link)
             yield "issue", f'<a href="{link}" rel="noreferrer">{link}</a>'
         yield "since", escape(one.why.since)
-        yield "seen by", escape(one.why.evidence)
+        yield "seen by", prose(one.why.evidence)
     if one.reason and not (one.why and one.reason == one.why.reason):
         yield "verdict", escape(shown(one.reason))

@@ -63,7 +63,9 @@ def verdict(one: Column) -> str:
     """Return what a column comes to, in a few words."""
     if one.failure:
         return f"not judged: {one.failure}"
-    return sentence(one.counts, one.exit, "; ".join(one.notes[-1:])).partition(": ")[2]
+    said = sentence(one.counts, one.exit, "; ".join(one.notes[-1:])).partition(": ")[2]
+    unseen = one.counts["no-evidence"]
+    return f"{said}, {unseen} without evidence" if unseen else said
 
 
 def score(one: Column, area: str) -> str:
@@ -158,7 +160,8 @@ def alike(section: Section) -> Iterator[str]:
 
 def last_line(matrix: Matrix) -> str:
     """Return the sentence that says the exit status and whose it is."""
-    own = [f"{one.target}: {verdict(one)}" for one in matrix.columns if one.exit]
+    told = [one for one in matrix.columns if one.exit or one.counts["no-evidence"]]
+    own = [f"{one.target}: {verdict(one)}" for one in told]
     return f"exit {matrix.exit}: {'; '.join(own) or 'as expected'}"
 
 

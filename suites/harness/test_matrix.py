@@ -104,6 +104,14 @@ def test_a_run_that_failed_beside_its_verdicts_is_told(tmp_path):
     assert (column.exit, column.notes) == (1, ["exit 1: something else failed, see output.txt"])
 
 
+def test_what_was_not_seen_is_told_though_it_fails_no_run(tmp_path):
+    red = [(DIFFERENCE, "no-evidence", None, "no answer in time")]
+
+    made = build(savedruns.write(tmp_path / "docker", red=red))
+
+    assert text.last_line(made) == "exit 0: docker: as expected, 1 without evidence"
+
+
 def absent(place):
     """Return a run each that judged nothing, by the way in which it did not, and what it says."""
     yield (
