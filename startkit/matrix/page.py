@@ -87,7 +87,7 @@ class Page:
         yield "<ul class=legend>"
         for name, many in legend(self.matrix).items():
             word = f"<b>{WORDS[name]}</b> <small>{escape(MEANINGS[name])}</small>"
-            yield f"<li>{mark(name)}<span>{word}</span><data>{many}</data></li>"
+            yield f"<li>{mark(name)}<span>{word}</span><strong>{many}</strong></li>"
         yield "</ul></header>"
 
     def overview(self) -> str:

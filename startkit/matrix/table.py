@@ -18,6 +18,7 @@ from startkit.judge.golden import AREAS
 from startkit.judge.text import source_text
 from startkit.judge.verdict import JUDGED, Status
 from startkit.report import result
+from startkit.report.text import silence
 from startkit.targets.target import RECIPES, find_target
 
 if TYPE_CHECKING:
@@ -160,15 +161,9 @@ def read(place: Path) -> tuple[Column, list[Verdict]]:
         exit=max(run.exit, code),
         notes=[*run.notes, *more],
         areas={area: dict(+counts) for area, counts in areas.items()} or about(place.name),
-        failure="" if judged else reason(run),
+        failure="" if judged else silence(run.verdicts, run.notes),
     )
     return column, run.verdicts if judged else []
-
-
-def reason(run: result.Result) -> str:
-    """Return why nothing was judged: what the verdicts say, for a worker's note stays with it."""
-    said = [one.reason for one in run.verdicts if one.status in ("broken", "no-evidence")]
-    return next(filter(None, [*said[:1], *run.notes]), "nothing was judged")
 
 
 def is_run(place: Path) -> bool:

@@ -57,7 +57,7 @@ class Run(msgspec.Struct, kw_only=True):
     def why(self) -> str:
         """Return why the exit status is 3."""
         broken = [one.clause for one in self.verdicts if one.status == "broken"]
-        nothing = "nothing was judged" + "".join(f": {note}" for note in self.notes)
+        nothing = f"nothing was judged: {text.silence(self.verdicts, self.notes)}"
         return f"broken: {', '.join(broken)}" if broken else nothing
 
     def summary(self, status: int, *, color: bool) -> str:

@@ -86,6 +86,12 @@ def by_area(verdicts: Sequence[Verdict]) -> dict[str, Counter[str]]:
     return rows
 
 
+def silence(verdicts: Sequence[Verdict], notes: Sequence[str]) -> str:
+    """Return why nothing was judged: what a verdict says, for a worker's notes stay with it."""
+    said = [one.reason for one in verdicts if one.status in ("no-evidence", "broken")]
+    return next(filter(None, [*said[:1], *notes]), "nobody said why")
+
+
 def sentence(counts: dict[str, int], code: int, why: str = "") -> str:
     """Return the last line: what the verdicts come to, and the exit status that says so."""
     worst = [status for status in WRONG if counts.get(status)]

@@ -134,7 +134,7 @@ def test_results_of_another_format_are_refused(tmp_path, name):
 def test_a_verdict_is_a_line(tmp_path):
     rows = written(tmp_path, "results.jsonl").read_text().splitlines()
 
-    assert [min(json.loads(row)) for row in rows] == ["dialect", "clause", "clause", "counts"]
+    assert [min(json.loads(row)) for row in rows] == ["cgroup", "clause", "clause", "counts"]
 
 
 def test_evidence_of_another_format_is_refused(tmp_path):
