@@ -26,6 +26,7 @@ from startkit.matrix.text import (
     last_line,
     legend,
     score,
+    short,
     verdict,
 )
 from startkit.report import html
@@ -253,12 +254,6 @@ def id_text(name: str) -> str:
 def badge(level: str) -> str:
     """Return a level."""
     return f'<span class="level {escape(level)}">{escape(level)}</span>' if level else ""
-
-
-def short(source: str) -> str:
-    """Return the heading, or the section of the specification, that a clause stands under."""
-    parts = source.split(", ")
-    return ", ".join(parts[:2]) if parts[0] == "runtime-spec" else parts[0]
 
 
 def values(row: Row, one: Outcome) -> Iterator[tuple[str, str]]:

@@ -174,8 +174,12 @@ def markdown(matrix: Matrix) -> str:
     for section in sections(matrix):
         names = [one.target for one in section.columns]
         for area, rows in areas(section.rows).items():
-            body = [[row.title, row.clause, row.level, *marks_of(row, names)] for row in rows]
-            lines += ["", f"## {area}", "", *md_table(["", "clause", "level", *names], body), ""]
+            head = ["statement", "clause", "level", *names, "source"]
+            body = [
+                [row.title, row.clause, row.level, *marks_of(row, names), short(row.source)]
+                for row in rows
+            ]
+            lines += ["", f"## {area}", "", *md_table(head, body), ""]
             lines += [line for row in rows for line in reasons(row)]
     return "\n".join(lines) + "\n"
 
@@ -184,6 +188,12 @@ def marks_of(row: Row, targets: Iterable[str]) -> Iterator[str]:
     """Yield the mark of each target on a clause."""
     found = cells(row.outcomes)
     return (MARKS[kind(found[one])] if one in found else UNJUDGED for one in targets)
+
+
+def short(source: str) -> str:
+    """Return the heading, or the section of the specification, that a clause stands under."""
+    parts = source.split(", ")
+    return ", ".join(parts[:2]) if parts[0] == "runtime-spec" else parts[0]
 
 
 def reasons(row: Row) -> Iterator[str]:

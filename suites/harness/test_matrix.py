@@ -155,7 +155,7 @@ def test_the_three_files_tell_the_same_and_obey_their_schema(runs, capsys):
     ]  # fmt: skip
     markdown = (runs / "out" / "matrix.md").read_text()
     row = next(one for one in markdown.splitlines() if f"| {DIFFERENCE} |" in one)
-    assert row.split(" | ")[-3:] == ["✗", "≠", "≠ |"]
+    assert row.split(" | ")[-4:] == ["✗", "≠", "≠", "heading bundle |"]
     assert r"docker: \<b\>\|\*, differs" in markdown
     said = capsys.readouterr().out
     assert f"{DIFFERENCE} ✗ ≠ ≠" in " ".join(said.split())
