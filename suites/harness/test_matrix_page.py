@@ -290,4 +290,4 @@ def test_a_page_of_all_is_small(tmp_path):
 
     text = page(table.build(places, offline.GOLDEN))
 
-    assert len(text.encode()) < 3e6
+    assert len(text.encode()) < 2e6
