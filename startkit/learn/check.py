@@ -30,10 +30,13 @@ from startkit.targets.guest import Guest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LINES = 20  # of what a function prints
 BLANK = "not written yet"
 TRY_S = 120  # nothing in a try takes so long
 MACHINE_S = 600  # nor in a machine without KVM
-PROCESSES = 1000  # of the engine, and of the containers: a fork without an end comes to one
+TRANSLATED = 5  # times slower is such a machine
+PROCESSES = "200"  # of an engine: a fork without an end comes to one
+IN_CONTAINERS = "2000"
 TRIAL = (sys.executable, "-m", "startkit.learn.trial")
 ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 MACHINE = (sys.executable, "-m", "startkit.cli", "vm", "run", "--timeout", str(MACHINE_S), "--")
@@ -68,16 +71,20 @@ def evidence(course: Path, lesson: Lesson) -> Path:
 def attempt(task: Task, *, vm: bool = False) -> Outcome:
     """Carry out a task here or in a machine. Raises LessonError where nothing could be tried."""
     if vm:
-        outcome = ask([*MACHINE, *TRIAL, "/tmp/trial"], task, MACHINE_S + TRY_S)
+        slow = msgspec.structs.replace(task, slower=TRANSLATED)
+        outcome = ask([*MACHINE, *TRIAL, "/tmp/trial"], slow, MACHINE_S + TRY_S)
     elif os.geteuid() != 0:
         raise LessonError("starting containers needs root, or a virtual machine: --vm")
     else:
         with tempfile.TemporaryDirectory(prefix="startkit-lesson-") as place, bounded() as join:
+            made = Path(place, "containers")
+            made.touch()
             try:
                 outcome = ask([*join, *ALONE, *TRIAL, place], task, TRY_S)
             finally:
-                for container in Path(place).glob("root/data/containers/*"):
-                    for directory in cgroups.find(container.name).values():
+                there = [one.name for one in Path(place).glob("root/data/containers/*")]
+                for container in {*made.read_text().split(), *there}:
+                    for directory in cgroups.find(container).values():
                         remove(directory)
     if outcome.trouble and not outcome.notes:  # else that is why the engine did not come up
         raise LessonError(outcome.trouble)
@@ -114,10 +121,10 @@ def bounded() -> Iterator[list[str]]:
     top = next((at for name, at in tops.items() if "pids" in name.split(",")), tops.get("unified"))
     own = f"{top}/startkit-lesson-{os.getpid()}"
     try:
-        for directory in (own, f"{top}/docker"):
+        for directory, most in ((own, PROCESSES), (f"{top}/docker", IN_CONTAINERS)):
             with contextlib.suppress(OSError):
                 os.mkdir(directory)
-                Path(directory, "pids.max").write_text(str(PROCESSES))
+                Path(directory, "pids.max").write_text(most)
         yield [*JOIN, f"{own}/cgroup.procs"] if os.path.isdir(own) else []
     finally:
         remove(own)
@@ -125,13 +132,14 @@ def bounded() -> Iterator[list[str]]:
 
 
 def remove(directory: str) -> None:
-    """Remove a cgroup, with the processes that are in it still."""
+    """Remove a cgroup, with the processes and the groups that are in it still."""
     end = time.monotonic() + process.END_S
     while os.path.isdir(directory) and time.monotonic() < end:
-        with contextlib.suppress(OSError):
-            for word in Path(directory, "cgroup.procs").read_text().split():
-                process.kill(int(word))
-            os.rmdir(directory)
+        for inner, _, _ in os.walk(directory, topdown=False):
+            with contextlib.suppress(OSError):
+                for word in Path(inner, "cgroup.procs").read_text().split():
+                    process.kill(int(word))
+                os.rmdir(inner)
 
 
 def told(lesson: Lesson, outcome: Outcome, hints: int) -> str:
@@ -143,6 +151,7 @@ def told(lesson: Lesson, outcome: Outcome, hints: int) -> str:
         return lines[0]
     lines += [outcome.failure] * bool(outcome.failure)
     rows = [("yours", one) for one in outcome.notes[:1]]
+    rows += [("printed", "\n".join(outcome.printed[:LINES]))] * bool(outcome.printed)
     rows += [("engine", outcome.engine)] * bool(outcome.engine)
     rows += [("mistake", says) for says in mistakes(lesson, outcome)]
     rows += [(f"hint {number}", hint) for number, hint in enumerate(lesson.text.hints[:hints], 1)]
@@ -158,7 +167,7 @@ def mistakes(lesson: Lesson, outcome: Outcome) -> list[str]:
     first = outcome.red[0] if outcome.red else None
     if any(note.endswith(BLANK) for note in outcome.notes):
         return []
-    seen = [*outcome.notes, outcome.engine]
+    seen = [*outcome.notes, *[outcome.engine] * bool(outcome.engine)]
     if first and first.status in JUDGED:
         seen.append(value_text(first.observed))
     return [

@@ -15,6 +15,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     lesson: str
     source: str
     evidence: str = ""  # where it will be kept
+    slower: int = 1  # than a machine of one's own
     clauses: list[str] = []  # the lesson's own, where there are none
 
 
@@ -24,6 +25,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     lesson: str
     verdicts: list[Verdict] = []
     notes: list[str] = []
+    printed: list[str] = []
     engine: str = ""  # what the engine answered to a start that failed
     trouble: str = ""  # why nothing could be watched
     failure: str = ""  # the first clause that does not hold, as the suite shows it

@@ -19,6 +19,8 @@ LIMIT_S = 3.0
 AGAIN_S = 0.2
 LAST = 3  # a function that holds out against so many interruptions takes its process along
 STOPPED = "no end after"
+ENTER, LEAVE, NOTE, PRINT = "enter", "leave", "note", "print"
+SHOWN, WIDTH = 20, 200  # lines that a process may print, characters of one
 
 
 class Stopped(BaseException):
@@ -30,6 +32,7 @@ class Seat:
 
     def __init__(self, file: str, notes: str) -> None:
         self.file, self.times, self.returns = file, 0, ""
+        self.shown = 0
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self.notes = os.open(notes, flags, 0o600)
 
@@ -38,6 +41,7 @@ class Seat:
         before = signal.signal(signal.SIGALRM, self.interrupt)
         self.times = 0
         signal.setitimer(signal.ITIMER_REAL, LIMIT_S, AGAIN_S)
+        self.write(ENTER, function.__code__.co_firstlineno, os.getpid())
         try:
             result = function(*args, **named)
             self.look(function, result)
@@ -50,6 +54,7 @@ class Seat:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+            self.write(LEAVE, 0, os.getpid())
 
     def interrupt(self, number: int, frame: object) -> NoReturn:
         """Handle SIGALRM, wherever the function is."""
@@ -64,9 +69,9 @@ class Seat:
         """Note a result of another type than the engine's; what comes of it is to be seen."""
         name = self.returns.partition("[")[0].rpartition(".")[2]
         kinds = {one.__name__ for one in type(result).__mro__}
-        if name not in {"", "None", *kinds}:
+        if name not in {"", "Any", "None", *kinds}:
             text = f"returned {type(result).__name__}, not {self.returns}"
-            os.write(self.notes, f"{function.__code__.co_firstlineno}\t{text}\n".encode())
+            self.write(NOTE, function.__code__.co_firstlineno, text)
 
     def tell(self, error: BaseException) -> str:
         """Note the error: the student's line, a tab, a sentence. Return the sentence."""
@@ -74,10 +79,21 @@ class Seat:
         while at:
             line = at.tb_lineno if at.tb_frame.f_code.co_filename == self.file else line
             at = at.tb_next
-        name = "" if isinstance(error, Stopped) else f"{type(error).__name__}: "
-        text = " ".join(f"{name}{error}".split())
-        os.write(self.notes, f"{line}\t{text}\n".encode())
+        name = [] if isinstance(error, Stopped) else [type(error).__name__]
+        text = ": ".join([*name, *filter(None, [" ".join(str(error).split())])])
+        self.write(NOTE, line, text)
         return text
+
+    def show(self, *words: object, sep: str | None = " ", **_: object) -> None:
+        """Stand in for `print`: who reads a shim's output? The first lines are kept."""
+        for text in (sep or "").join(map(str, words)).split("\n"):
+            self.shown += 1
+            if self.shown <= SHOWN:
+                self.write(PRINT, 0, text[:WIDTH])
+
+    def write(self, kind: str, line: int, text: object) -> None:
+        """Append a row to the notes: kind, the student's line, a text, with tabs between."""
+        os.write(self.notes, f"{kind}\t{line}\t{text}\n".encode(errors="replace"))
 
 
 def take(module: dict[str, Any], name: str, file: str, notes: str) -> None:
@@ -89,8 +105,8 @@ def take(module: dict[str, Any], name: str, file: str, notes: str) -> None:
     owner, _, last = name.rpartition(".")
     with open(file, encoding="utf-8") as source:
         code = compile(source.read(), file, "exec")
-    own = {**module, "__file__": file}
-    seat.call(exec, code, own)
+    own = {**module, "__file__": file, "print": seat.show}
+    seat.call(lambda: exec(code, own))
     function = own[last]
 
     def stand_in(*args: Any, **named: Any) -> Any:

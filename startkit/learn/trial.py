@@ -21,8 +21,8 @@ from startkit.judge.clause import load_clauses
 from startkit.judge.dialect import choose
 from startkit.judge.text import failure_text
 from startkit.learn.lesson import PACKAGE, Lesson, find
-from startkit.learn.outcome import Outcome, Task
-from startkit.learn.stand_in import STOPPED
+from startkit.learn.outcome import GOOD, Outcome, Task
+from startkit.learn.stand_in import ENTER, LEAVE, PRINT, STOPPED
 from startkit.observe.collect import Collector, ObserveError
 from startkit.observe.life import load_recipes
 from startkit.report import offline
@@ -30,13 +30,14 @@ from startkit.targets import process
 from startkit.targets.target import Engine, TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from startkit.judge.verdict import Verdict
     from startkit.observe.evidence import Scene, Seen
 
 ROOT = PACKAGE.parent
 REQUEST_S = 5.0  # a stop takes one or two, and a function without an end LIMIT_S
-PATIENCE_S = 5.0  # a scene takes a tenth; after such a one no other: the student is waiting
+PATIENCE_S = 5.0  # after a scene that takes longer and is red no other: the student is waiting
 SEAT = """
 from startkit.learn import stand_in
 stand_in.take(globals(), {!r}, {!r}, {!r})
@@ -53,15 +54,19 @@ def attempt(task: Task, place: Path) -> Outcome:
     notes.touch()
     plant(lesson, file, place, notes)
     outcome = Outcome(lesson=lesson.name)
+
+    def judge(seen: Seen) -> list[Verdict]:
+        dialect = choose(ROOT / "golden", seen.engine, seen.version)
+        return list(offline.verdicts(wanted, tests, seen, dialect))
+
     try:
-        seen = watch(place, [one.scene for one in wanted.values()], notes)
+        seen = watch(place, task, [one.scene for one in wanted.values()], judge)
     except (TargetError, ObserveError, image.ImageError) as error:
         outcome.trouble = " ".join(str(error).split())
         seen = None
-    outcome.notes = read_notes(notes, place, file)
+    read_notes(notes, place, outcome, lesson.file)
     if seen:
-        dialect = choose(ROOT / "golden", seen.engine, seen.version)
-        outcome.verdicts = list(offline.verdicts(wanted, tests, seen, dialect))
+        outcome.verdicts = judge(seen)
         outcome.engine = refusal(seen.scenes.values())
         outcome.evidence = msgspec.Raw(msgspec.json.encode(seen))
     if outcome.red:
@@ -90,23 +95,34 @@ def plant(lesson: Lesson, file: Path, place: Path, notes: Path) -> None:
     module.write_text(lesson.source + SEAT.format(lesson.text.function, str(file), str(notes)))
 
 
-def watch(place: Path, scenes: Sequence[str], notes: Path) -> Seen:
+def watch(
+    place: Path, task: Task, scenes: Sequence[str], judge: Callable[[Seen], list[Verdict]]
+) -> Seen:
     """Start the engine of a tree and watch scenes, until one hangs or cannot be lived through."""
     recipes = load_recipes(ROOT / "golden" / "scenes.toml")
-    found: dict[str, Scene] = {}
+    seen: dict[str, Scene] = {}
     root = place / "root"
     root.mkdir()
     with engine(place).running(root) as socket:
-        collector = Watcher(socket, tag=f"lesson-{os.getpid()}", timeout_s=REQUEST_S)
+        timeout_s = REQUEST_S * task.slower
+        collector = Watcher(socket, tag=f"lesson-{os.getpid()}", timeout_s=timeout_s)
         collector.load_image(iter([image.base()[1]]))
-        for scene in dict.fromkeys(scenes):
+        for name in dict.fromkeys(scenes):
             late = time.monotonic() + PATIENCE_S
-            found[scene] = collector.scene(recipes[scene])
-            hangs = found[scene].broken or STOPPED in notes.read_text()
-            if hangs or time.monotonic() > late:
+            seen[name] = scene = collector.scene(recipes[name])
+            with (place / "containers").open("a") as made:  # for whoever looks what is left
+                made.write(f"{scene.id}\n")
+            collector.seen = msgspec.structs.replace(collector.seen, scenes=seen)
+            hangs = scene.broken or STOPPED in (place / "notes").read_text()
+            if hangs or (time.monotonic() > late and is_red(name, judge(collector.seen))):
                 collector.give_up()
                 break
-    return msgspec.structs.replace(collector.seen, scenes=found)
+    return collector.seen
+
+
+def is_red(scene: str, verdicts: Iterable[Verdict]) -> bool:
+    """Say whether a clause about a scene does not hold."""
+    return any(one.scene == scene and one.status not in GOOD for one in verdicts)
 
 
 def engine(place: Path) -> Engine:
@@ -117,10 +133,25 @@ def engine(place: Path) -> Engine:
     return Engine(name="startkit", start=["env", *environment, *argv], ready="{root}/api.sock")
 
 
-def read_notes(notes: Path, place: Path, file: Path) -> list[str]:
-    """Return what the seats wrote down, each sentence once, without our own places."""
-    lines = dict.fromkeys(notes.read_text().replace(f"{place}/", "").splitlines())
-    return [f"{file.name}:{line.replace(chr(9), ': ', 1)}" for line in lines]
+def read_notes(notes: Path, place: Path, outcome: Outcome, file: str) -> None:
+    """Put in what the seats wrote down, each sentence once, without our own places."""
+    inside: dict[str, str] = {}
+    found: dict[str, None] = {}
+    for row in notes.read_text(errors="replace").replace(f"{place}/", "").splitlines():
+        kind, line, text = row.split("\t", 2)
+        if kind == PRINT:
+            outcome.printed.append(text)
+        elif kind == ENTER:
+            inside[text] = line
+        elif kind == LEAVE:
+            inside.pop(text, None)
+        else:
+            found[f"{file}:{line}: {text}"] = None
+    ended = [
+        f"{file}:{line}: entered and not left: it ended its process, or hung"
+        for line in inside.values()
+    ]
+    outcome.notes = [*found, *dict.fromkeys(ended)]
 
 
 def refusal(scenes: Iterable[Scene]) -> str:

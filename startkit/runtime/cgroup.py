@@ -73,9 +73,12 @@ def find_cgroups(cgroups_path: str, container_id: str) -> Cgroups:
     """Return where the container's cgroups are to be; nothing is made yet.
 
     An absolute `cgroupsPath` starts at the hierarchy's root, any other at the runtime's
-    own cgroup. `..` never leads out of either.
+    own cgroup. `..` never leads out of either. Raises ContainerError for a path that is all of
+    one: what is written and killed there would be everybody's.
     """
     inner = paths.clean(cgroups_path or container_id)
+    if inner == "/":
+        raise ContainerError("config.json /linux/cgroupsPath: the root is everybody's cgroup")
     own = {} if cgroups_path.startswith("/") else own_cgroups()
     mountpoints = read_hierarchies()
     directories = {

@@ -83,6 +83,12 @@ def test_dots_in_a_cgroups_path_do_not_leave_the_hierarchy():
     assert {os.path.relpath(d, found.mountpoints[n]) for n, d in found.directories.items()} == {"b"}
 
 
+@pytest.mark.parametrize("path", ["/", "..", "//x/.."])
+def test_a_cgroups_path_that_is_everybodys_is_refused(path):
+    with pytest.raises(ContainerError, match=r"^config.json /linux/cgroupsPath: the root is"):
+        cgroup.find_cgroups(path, "x")
+
+
 def test_a_relative_cgroups_path_starts_at_our_own(bundle):
     bundle.config["linux"]["cgroupsPath"] = f"{PARENT}/{bundle.id}"
     own = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().split())
