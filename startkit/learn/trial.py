@@ -168,6 +168,7 @@ def main() -> None:
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
     place = Path(sys.argv[1])
     place.mkdir(parents=True, exist_ok=True)
+    os.chdir(place)  # what a wrong function writes to where it is goes with us
     sys.stdout.buffer.write(msgspec.json.encode(attempt(task, place)))
 
 

@@ -48,6 +48,7 @@ MISTAKES = {
         "for name in os.listdir('/bin'):\n    os.unlink(f'/bin/{name}')\n1 / 0",
         "ZeroDivisionError",
     ),
+    "writes where it is": ("shim", "open('left-behind', 'w')\n1 / 0", "ZeroDivisionError"),
     "returns another type": ("mounts", "return 7", "returned int, not list[Mount]"),
     "returns nothing": ("union-mount", "pass", "returned NoneType, not str"),
     "closes what it finds": ("hostname", "import os\nos.closerange(0, 200)\n1 / 0", ""),
@@ -59,6 +60,7 @@ def left():
     """Return what a try could have left: mounts, its processes, cgroups."""
     found = [one.target for one in procfs.mounts() if one.target == "/mnt"]
     found += procfs.naming("86111")
+    found += list(check.PACKAGE.parent.glob("left-behind"))
     own = f"startkit-lesson-{os.getpid()}"
     tops = cgroups.hierarchies().values()
     return found + [top for top in tops if os.path.isdir(f"{top}/{own}")]
