@@ -10,6 +10,7 @@ golden/ is said in one line by the controller, before anything starts, with exit
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -100,6 +101,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # The controller's place for temporary files need not exist in a machine of its own.
         Path(config.option.basetemp).parent.mkdir(parents=True, exist_ok=True)
     else:
+        # what was begun is ended by whoever began it, as with Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         take_machines(config)
         config.pluginmanager.register(Controller(config.startkit))
         config.pluginmanager.register(Bar(config.startkit.run))

@@ -315,6 +315,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:  # what was begun has been undone on the way
         return 128 + signal.SIGINT
+    except PermissionError as error:
+        print(f"startkit: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

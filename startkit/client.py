@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import socket
 import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h11
+import msgspec
 
 from startkit import __version__
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 CHUNK = 65536
+SAID = 1000  # characters of what an engine says about a failure
+WHOLE = 64 << 20  # bytes of an answer that is read at once
 
 Body = bytes | dict[str, Any] | list[Any] | None
 
@@ -42,10 +46,13 @@ class Reply(NamedTuple):
     body: bytes
 
     def json(self) -> Any:
-        """Return the body as JSON, or its text where it is none."""
+        """Return the body as JSON, or its text where it is none.
+
+        Strict, so that whatever is returned can be written as JSON again.
+        """
         try:
-            return json.loads(self.body) if self.body else None
-        except ValueError:
+            return msgspec.json.decode(self.body) if self.body else None
+        except (ValueError, RecursionError):
             return self.body.decode(errors="replace")
 
     @property
@@ -53,7 +60,7 @@ class Reply(NamedTuple):
         """What the engine says about a failure, in one line."""
         body = self.json()
         text = body.get("message", body) if isinstance(body, dict) else body
-        return " ".join(str(text).split())
+        return " ".join(str(text)[:SAID].split())
 
 
 class Connection:
@@ -142,7 +149,8 @@ class Connection:
         event = self.next_event()
         while isinstance(event, h11.InformationalResponse) and event.status_code != 101:
             event = self.next_event()
-        assert isinstance(event, h11.Response | h11.InformationalResponse)
+        if not isinstance(event, h11.Response | h11.InformationalResponse):
+            raise ClientError(f"{self.label}: not HTTP: {type(event).__name__} is no answer")
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in event.headers}
         return event.status_code, headers
 
@@ -177,11 +185,15 @@ class Hijacked(NamedTuple):
 
 
 class Client:
-    """The engine behind one socket. `path` may be written as unix:///PATH."""
+    """The engine behind one socket. `path` may be written as unix:///PATH.
+
+    `until`: the moment (of time.monotonic) at which every request gives up.
+    """
 
     def __init__(self, path: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.path = path.removeprefix("unix://")
         self.timeout_s = timeout_s
+        self.until = math.inf
 
     def request(
         self,
@@ -200,7 +212,13 @@ class Client:
         with self.stream(
             method, target, body, headers=headers, timeout_s=timeout_s, **query
         ) as answer:
-            return Reply(answer.status, answer.headers, b"".join(answer.pieces))
+            whole = bytearray()
+            for piece in answer.pieces:
+                whole += piece
+                if len(whole) > WHOLE:
+                    said = f"{method} {target} on {self.path}"
+                    raise ClientError(f"{said}: more than {WHOLE >> 20} MiB of an answer")
+            return Reply(answer.status, answer.headers, bytes(whole))
 
     def get(self, target: str, **query: Any) -> Reply:
         """GET, the whole answer."""
@@ -254,7 +272,9 @@ class Client:
 
     def open(self, method: str, target: str, timeout_s: float | None) -> Connection:
         """Connect for one request."""
-        return Connection(self.path, timeout_s or self.timeout_s, f"{method} {target}")
+        left = self.until - time.monotonic()
+        limit = min(timeout_s or self.timeout_s, left)
+        return Connection(self.path, limit, f"{method} {target}")
 
 
 def with_query(target: str, query: Mapping[str, Any]) -> str:

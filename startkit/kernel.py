@@ -28,7 +28,8 @@ CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 # prctl(2)
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 1, 4, 8
-PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 23, 24, 36
+PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 # openat2(2)
@@ -157,6 +158,13 @@ def openat2(
         SYS_OPENAT2, dirfd, encode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
     )
     return check(result, "openat2", os.fspath(path))
+
+
+def is_subreaper() -> bool:
+    """Say whether this process is handed the orphans among its descendants."""
+    found = ctypes.c_int()
+    check(libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0), "prctl")
+    return bool(found.value)
 
 
 def set_title(argv: list[str]) -> None:

@@ -94,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
             level=options.log_level.upper(),
             format='time="%(asctime)s" level=%(levelname)s msg="%(message)s"',
         )
+        if os.geteuid() != 0:
+            raise ValueError("needs to be run as root, as its shims and runtime do")
         events = open_events(options.state_dir)
         listener = listening_socket(options.listen)
     except (OSError, ValueError) as error:

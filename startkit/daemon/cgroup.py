@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from startkit.daemon.start import Start
 
 DEFAULT_PARENT = "/docker"
+MADE = "cgroups"  # below the exec root: the parents that no other daemon has made
 
 
 def path_of(container_id: str, parent: str) -> str:
@@ -51,6 +53,7 @@ def make(start: Start) -> None:
     try:
         for directory in start.container.cgroups:
             inherit_cpuset(directory)
+            note_parents(start, directory)
             directory.mkdir(parents=True, exist_ok=True)
     except OSError:
         remove(start)
@@ -79,9 +82,18 @@ def remove(start: Start) -> None:
     start.container.cgroups = []
 
 
-def remove_empty_parent(parent: str) -> None:
-    """Remove what containers leave when the last one is gone; in use by others, it stays."""
-    relative = Path(path_of("", parent)).relative_to("/")
-    for point in hierarchies():
-        with contextlib.suppress(OSError):
-            (point / relative).rmdir()
+def note_parents(start: Start, directory: Path) -> None:
+    """Write down which parents are not there yet: a daemon that crashed made them, too."""
+    missing = [parent for parent in directory.parents if not parent.exists()]
+    if missing:
+        with (start.daemon.config.exec_root / MADE).open("a") as file:
+            file.writelines(f"{parent}\n" for parent in reversed(missing))
+
+
+def remove_parents(exec_root: Path) -> None:
+    """Remove the parents that we made, where nobody uses them; those of others stay."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted((exec_root / MADE).read_text().splitlines(), reverse=True):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+        (exec_root / MADE).unlink()

@@ -61,7 +61,8 @@ class Daemon:
             raise BadParameter(
                 f"unknown default runtime {config.default_runtime!r} (known: {known})"
             )
-        for directory in (config.root, config.root / "containers", config.exec_root):
+        own = [config.root / name for name in ("containers", "image", config.driver_name)]
+        for directory in (config.root, *own, config.exec_root):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.driver = open_driver(config.driver_name, config.root / config.driver_name)
         self.images = Images(config.root, self.driver)
@@ -96,7 +97,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.containerd.close()
-        cgroup.remove_empty_parent(self.config.cgroup_parent)
+        cgroup.remove_parents(self.config.exec_root)
 
     def on_exit(self, container_id: str, status: int) -> None:
         """Note an end that containerd has told of."""

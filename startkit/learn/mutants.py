@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from startkit.judge.verdict import JUDGED
+from startkit.targets import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -152,17 +154,22 @@ def run(name: str, clause: str, mutant: Mutant) -> Outcome:
         path = f"{directory}/bin:{os.environ['PATH']}"
         environment = {**os.environ, "PYTHONPATH": directory, "PATH": path}
         environment["PYTHONDONTWRITEBYTECODE"] = ""
+        environment["TMPDIR"] = directory  # so that the sweep finds what a killed suite leaves
+        said = place / "said"
+        with said.open("w") as output:
+            child = subprocess.Popen(
+                command, cwd=place, env=environment, stdout=output, stderr=output
+            )
         try:
-            done = subprocess.run(
-                command, cwd=place, env=environment, capture_output=True, text=True,
-                timeout=TIMEOUT_S, check=False,
-            )  # fmt: skip
+            child.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            process.end(child, signal.SIGTERM)
+            process.sweep(directory)
             return Outcome(name=name, clause=clause, red={}, stopped=f"no end in {TIMEOUT_S} s")
         try:
             verdicts = json.loads((place / "results" / "verdicts.json").read_text())["verdicts"]
         except (OSError, ValueError):
-            last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
+            last = [line for line in said.read_text().splitlines() if line.strip()][-1:]
             return Outcome(name=name, clause=clause, red={}, stopped="".join(last)[:200])
         red = {one["clause"]: one["status"] for one in verdicts if one["status"] not in GOOD}
         if not JUDGED & {one["status"] for one in verdicts}:

@@ -7,9 +7,10 @@ answer at all raises ClientError.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from startkit.client import ClientError
 from startkit.observe.evidence import Answer
@@ -62,12 +63,15 @@ class Api:
             until=f"{time.time():.9f}",
             filters={"container": [ref]},
         )
-        rows = [json.loads(line) for line in reply.body.splitlines() if line.strip()]
+        try:
+            rows = [msgspec.json.decode(line) for line in reply.body.splitlines() if line.strip()]
+        except (ValueError, RecursionError) as error:
+            raise ClientError(f"GET /events on {self.client.path}: no JSON: {error}") from None
         return [row for row in rows if isinstance(row, dict)]
 
     def log_has(self, ref: str, text: str, *, timeout_s: float) -> bool:
         """Follow the log until `text` comes by; False when the log ends or time is up first."""
-        seen = b""
+        wanted, seen = text.encode(), b""
         with (
             contextlib.suppress(ClientError),
             self.client.stream(
@@ -81,8 +85,9 @@ class Api:
         ):
             for piece in answer.pieces:
                 seen += piece
-                if text.encode() in seen:
+                if wanted in seen:
                     return True
+                seen = seen[-len(wanted) :]
         return False
 
 

@@ -5,6 +5,7 @@ Source: article, heading "准备OCI需要的bundle": `find /sys/fs/cgroup/ -name
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from startkit.observe import disk, procfs
@@ -56,3 +57,11 @@ def files(directories: dict[str, str]) -> dict[str, str]:
             if os.path.exists(path):
                 found[f"{hierarchy}/{name}"] = procfs.read(path).rstrip("\n")
     return found
+
+
+def remove(container: str) -> None:
+    """Remove the directories named after a container, in which nobody is any more."""
+    for top in find(container).values():
+        for directory, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)

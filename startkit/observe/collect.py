@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 REQUEST_S = 15.0  # one request, a stop included
 LOAD_S = 60.0  # loading the image
+BEGIN_S = 90.0  # all that comes before the first scene
+CLEAR_S = 15.0  # taking a container away
 
 
 class ObserveError(Exception):
@@ -34,6 +36,7 @@ class Collector:
 
     def __init__(self, socket_path: str, *, tag: str = "", timeout_s: float = REQUEST_S) -> None:
         self.client = Client(socket_path, timeout_s=timeout_s)
+        self.client.until = time.monotonic() + BEGIN_S
         self.api = Api(self.client)
         self.tag = tag or str(os.getpid())
         self.seen = self.introduce()
@@ -43,6 +46,8 @@ class Collector:
         require_root()
         try:
             version, info = self.api.document("/version"), self.api.document("/info")
+            if not isinstance(info.get("DockerRootDir"), str | None):
+                raise ClientError(f"GET /info: DockerRootDir is {info['DockerRootDir']!r}"[:300])
         except ClientError as error:
             raise ObserveError(str(error)) from None
         engine, number = identify(version)
@@ -90,13 +95,15 @@ class Collector:
                 answer = self.api.ask(method, template, **query)
                 if answer.status >= 300:  # which success it is, clauses judge
                     self.clear(name)
-                    raise ObserveError(f"smoke: {answer.request}: {answer.status} {answer.body}")
+                    said = f"{answer.status} {answer.body}"[:300]
+                    raise ObserveError(f"smoke: {answer.request}: {said}")
         except ClientError as error:
             self.clear(name)
             raise ObserveError(f"smoke: {error}") from None
 
     def clear(self, ref: str) -> None:
-        """Remove a container, whatever state it is in."""
+        """Remove a container, whatever state it is in, and however late it is."""
+        self.client.until = time.monotonic() + CLEAR_S
         with contextlib.suppress(ClientError):
             self.client.delete(f"/containers/{ref}", force=True, v=True)
 
@@ -134,9 +141,9 @@ def require_root() -> None:
 
 def identify(version: dict[str, Any]) -> tuple[str, str]:
     """Return engine (dockerd podman startkit ...) and version number, as GET /version has them."""
-    platform_name = str((version.get("Platform") or {}).get("Name", "")).lower()
-    components = version.get("Components") or [{}]
-    names = f"{platform_name} {components[0].get('Name', '')}".lower()
+    parts = version.get("Components")
+    told = [version.get("Platform"), *(parts[:1] if isinstance(parts, list) else [])]
+    names = " ".join(str(one.get("Name")) for one in told if isinstance(one, dict)).lower()
     known = next((name for name in ("startkit", "podman") if name in names), "dockerd")
     return known, str(version.get("Version", "unknown")).partition("+")[0]
 

@@ -10,9 +10,10 @@ OCI runtime-spec, config.md.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from startkit.observe import disk, procfs
 
@@ -96,7 +97,7 @@ def find_bundle(shim: Process) -> str | None:
     """Return the directory with config.json, real path, or None."""
     for place in places(shim):
         for directory in (place, os.path.dirname(place)):
-            if os.path.isfile(os.path.join(directory, "config.json")):
+            if disk.kind_of(os.path.join(directory, "config.json")) == "file":
                 return os.path.realpath(directory)
     return None
 
@@ -104,9 +105,10 @@ def find_bundle(shim: Process) -> str | None:
 def read_config(bundle: str) -> dict[str, Any] | None:
     """Return config.json, or None when it is no JSON object of a sane size."""
     try:
-        with open(os.path.join(bundle, "config.json"), "rb") as file:
-            config = json.loads(file.read(LIMIT))
-    except (OSError, ValueError):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # nor wait, if it is a FIFO by now
+        with open(os.open(os.path.join(bundle, "config.json"), flags), "rb") as file:
+            config = msgspec.json.decode(file.read(LIMIT))
+    except (OSError, ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) else None
 
@@ -127,7 +129,10 @@ def find_state_dir(shim: Process, container: str) -> str | None:
 def bundle_files(bundle: str) -> dict[str, Any]:
     """Return what stands directly in the bundle; a rootfs inside is not walked."""
     names = sorted(os.listdir(bundle)) if os.path.isdir(bundle) else []
-    found = {name: disk.entry(os.path.join(bundle, name)) for name in names}
+    found = {
+        procfs.printable(name): disk.entry(os.path.join(bundle, name))
+        for name in names[: disk.NAMES_LIMIT]
+    }
     return {name: seen for name, seen in found.items() if seen}
 
 

@@ -6,14 +6,17 @@ what an engine left on the disk is data, however odd.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 
 from startkit import kernel
 from startkit.observe.evidence import Entry
+from startkit.observe.procfs import printable
 
 TEXT_LIMIT = 64 * 1024
 NAMES_LIMIT = 2000  # a container's directory has nine names; a lying engine's may have no end
+WALK_LIMIT = 20000  # directories
 
 # how engines call the cgroup of a container beyond its id, the last two for cgroupfs and systemd
 SPELLINGS = ("docker-{}.scope", "libpod-{}", "libpod-{}.scope")
@@ -51,12 +54,20 @@ def entry_of(fd: int) -> Entry:
         uid=info.st_uid,
         gid=info.st_gid,
         size=info.st_size,
-        link=os.readlink("", dir_fd=fd) if kind == "symlink" else None,
+        link=printable(os.readlink("", dir_fd=fd)) if kind == "symlink" else None,
         text=content(fd) if kind == "file" else None,
         device=f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
         if kind in {"char", "block"}
         else None,
     )
+
+
+def kind_of(path: str) -> str:
+    """Return what stands at a path, a symlink as such; "" where there is nothing."""
+    try:
+        return KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "unknown")
+    except (OSError, ValueError):
+        return ""
 
 
 def mode_text(mode: int) -> str:
@@ -84,10 +95,10 @@ def tree(top: str) -> dict[str, Entry]:
             names = sorted(os.listdir(os.path.join(top, inside)))
         except OSError:
             continue
-        for name in names:
+        for name in names[: NAMES_LIMIT - len(found)]:
             path = os.path.join(inside, name)
             if seen := entry(os.path.join(top, path)):
-                found[path] = seen
+                found[printable(path)] = seen
                 if seen.kind == "directory":
                     waiting.append(path)
     return dict(sorted(found.items()))
@@ -129,8 +140,7 @@ def named(top: str, name: str, *, depth: int = 8) -> list[str]:
     """Return the directories called `name`, or SPELLINGS of it, below `top`."""
     found: list[str] = []
     waiting = [(top, 0)]
-    while waiting:
-        here, level = waiting.pop()
+    for here, level in itertools.islice(waiting, WALK_LIMIT):  # a list that grows on the way
         try:
             subdirectories = [
                 item.name for item in os.scandir(here) if item.is_dir(follow_symlinks=False)

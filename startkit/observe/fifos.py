@@ -31,10 +31,13 @@ def role_of(path: str) -> str | None:
     return next((role for role in ROLES if os.path.basename(path).endswith(role)), None)
 
 
-def inode_of(path: str) -> Inode | None:
-    """Return device and inode of a FIFO; None when it is anything else."""
+def inode_of(path: str, *, follow: bool = False) -> Inode | None:
+    """Return device and inode of a FIFO; None when it is anything else.
+
+    `follow`: the path is one of /proc/PID/fd.
+    """
     try:
-        info = os.stat(path)
+        info = os.stat(path, follow_symlinks=follow)
     except OSError:
         return None
     return (info.st_dev, info.st_ino) if stat.S_ISFIFO(info.st_mode) else None
@@ -77,7 +80,7 @@ def offer(found: dict[str, str], path: str) -> None:
 def modes(paths: Mapping[str, str]) -> dict[str, str]:
     """Return role -> permission bits as octal text."""
     return {
-        role: mode_text(os.stat(path).st_mode) for role, path in paths.items() if inode_of(path)
+        role: mode_text(os.lstat(path).st_mode) for role, path in paths.items() if inode_of(path)
     }
 
 
@@ -92,7 +95,9 @@ def ends(paths: Mapping[str, str], holders: Mapping[int, str]) -> list[End]:
         End(holder=holders.get(pid, "other"), fifo=roles[inode], access=access(pid, number))
         for pid in [*holders, *others]
         for number, target in descriptors(pid)
-        if role_of(target) and (inode := inode_of(f"/proc/{pid}/fd/{number}")) in roles and inode
+        if role_of(target)
+        and (inode := inode_of(f"/proc/{pid}/fd/{number}", follow=True)) in roles
+        and inode
     ]
 
 

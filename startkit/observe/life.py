@@ -6,7 +6,9 @@ down as `broken`; it never stops the run.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from startkit.client import ClientError
-from startkit.observe import look
+from startkit.observe import disk, look
 from startkit.observe.evidence import Answer, Moment, Scene
 from startkit.observe.leftovers import settle
 
@@ -24,14 +26,11 @@ if TYPE_CHECKING:
     from startkit.observe.collect import Collector
 
 READY_S = 10.0  # until the program has written its `ready` text
-SCENE_S = 60.0  # one scene; pytest's own limit is twice that
+SCENE_S = 60.0  # one scene, whatever request it hangs in; then it is cleared away
 IMAGE = "startkit/base:latest"
 UNKNOWN = "0" * 64
 EDITED = "edited\n"
-
-
-class SceneTimeoutError(Exception):
-    """A scene took longer than SCENE_S."""
+ID = re.compile(r"[0-9A-Za-z][\w.-]{11,}")
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +69,7 @@ class Life:
         self.name = f"startkit-{recipe.name}-{collector.tag}"
         self.end = time.monotonic() + SCENE_S
         self.since = time.time()
+        collector.client.until = self.end
         self.answers: dict[str, Answer] = {}
         self.moments: dict[str, Moment] = {}
         self.events: list[dict[str, Any]] = []
@@ -91,8 +91,9 @@ class Life:
             if self.subject.id:
                 self.live()
                 self.remove()
-        except (ClientError, SceneTimeoutError, OSError, ValueError) as error:
-            broken = str(error)
+        except (ClientError, OSError, ValueError) as error:
+            late = f", not over after {SCENE_S:.0f} s" if time.monotonic() > self.end else ""
+            broken = f"{error}{late}"
         finally:
             self.collector.clear(self.name)
         return Scene(
@@ -110,9 +111,7 @@ class Life:
         )
 
     def ask(self, key: str, method: str, template: str, **query: Any) -> Answer:
-        """Send a request while there is time, and keep the answer under `key`."""
-        if time.monotonic() > self.end:
-            raise SceneTimeoutError(f"scene {self.recipe.name}: not over after {SCENE_S:.0f} s")
+        """Send a request, and keep the answer under `key`."""
         ref = query.pop("ref", self.subject.id)
         answer = self.api.ask(method, template, ref, **query)
         self.answers[key] = answer
@@ -124,12 +123,26 @@ class Life:
             self.moments[moment] = look.look(self.subject)
 
     def create(self) -> None:
-        """Create the container and look at it before its first start."""
+        """Create the container and look at it before its first start.
+
+        Raises ValueError where the id that the engine gives is no container's, or another's.
+        """
         answer = self.ask("create", "POST", "/containers/create", name=self.name, body=self.body)
         made = answer.body.get("Id") if isinstance(answer.body, dict) else None
-        if isinstance(made, str):
+        if answer.status < 300:
+            if not isinstance(made, str) or not ID.fullmatch(made):
+                raise ValueError(f"create: {answer.status} and no id: {str(answer.body)[:100]}")
             self.subject.id = made
+            self.compare()
             self.look("created")
+
+    def compare(self) -> None:
+        """Raise ValueError where the engine knows the container's name by another id."""
+        with contextlib.suppress(ClientError):
+            own = self.api.inspect(self.name).get("Id")
+            if own not in (None, self.subject.id):
+                told, self.subject.id = self.subject.id, ""
+                raise ValueError(f"create gives {told}, which is not {self.name}: that is {own}")
 
     def live(self) -> None:
         """Start, watch, stop, start again, as far as the scene goes."""
@@ -166,8 +179,9 @@ class Life:
         directory = self.subject.places.get("container_dir", "")
         for name in self.recipe.edits if directory else ():
             path = os.path.join(directory, name)
-            if os.path.isfile(path):
-                with open(path, "w") as file:
+            # what has another name as well may be the host's
+            if disk.kind_of(path) == "file" and os.lstat(path).st_nlink == 1:
+                with open(os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW), "w") as file:
                     file.write(EDITED)
 
     def requests_to_a_running_one(self) -> None:

@@ -6,7 +6,6 @@ Rule: a look returns the fields that it saw; why the others stay empty stands in
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -84,15 +83,23 @@ def look_api(subject: Subject) -> dict[str, Any]:
 
 
 def look_processes(subject: Subject) -> dict[str, Any]:
-    """Return init by State.Pid, and everybody above it."""
+    """Return init by State.Pid, and everybody above it.
+
+    Raises ValueError where neither its cgroups nor its parent name the container: whoever
+    it is, another container's init or ours, it is not this one's.
+    """
     state = subject.seen.get("inspect", {}).get("State")
     pid = state.get("Pid") if isinstance(state, dict) else None
     init = procfs.process(pid) if isinstance(pid, int) and pid > 0 else None
     if init is None:
         return {}
+    above = procfs.ancestors(init)
+    names = [word for shim in above[:1] for word in (*shim.argv, shim.cwd)]
+    if not any(subject.id in text for text in (*init.cgroups, *names)):
+        raise ValueError(f"State.Pid {init.pid} is {init.comm}, and nothing of this container")
     return {
         "init": init,
-        "ancestors": procfs.ancestors(init),
+        "ancestors": above,
         "mounts": procfs.mounts(init.pid),
         "hostname": procfs.hostname(init.pid),
         "init_fds": {str(number): target for number, target in fifos.descriptors(init.pid)},
@@ -103,13 +110,19 @@ def look_processes(subject: Subject) -> dict[str, Any]:
 def look_directory(subject: Subject) -> dict[str, Any]:
     """Return the container's directory, and the json log in it.
 
-    It lies below the data root, or is where the engine says that host name or log stand.
+    It lies below the data root, or is where the engine says that host name or log stand:
+    a directory whose path has the container's id, else it is anybody's.
     """
     inspect = subject.seen.get("inspect", {})
     told = [os.path.dirname(str(inspect.get(key))) for key in ("HostnamePath", "LogPath")]
     places = (os.path.join(subject.root or "/", "containers", subject.id), *told)
     directory = next(
-        (place for place in places if os.path.isabs(place) and os.path.isdir(place)), None
+        (
+            place
+            for place in places
+            if os.path.isabs(place) and subject.id in place and disk.kind_of(place) == "directory"
+        ),
+        None,
     )
     if directory is None:
         return {}
@@ -129,8 +142,8 @@ def parse_lines(text: str) -> list[dict[str, Any]]:
     found = []
     for line in text.splitlines():
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = msgspec.json.decode(line)
+        except (ValueError, RecursionError):
             row = None
         found.append(row if isinstance(row, dict) else {"unreadable": line})
     return found
@@ -188,6 +201,8 @@ def look_rootfs(subject: Subject) -> dict[str, Any]:
     bundle, spec = subject.seen.get("bundle"), subject.seen.get("config")
     place = config.find_rootfs(bundle, spec) if bundle and spec else subject.places.get("rootfs")
     place = place or config.graph_driver_place(subject.seen.get("inspect", {}))
+    if place and os.path.exists(place) and os.path.samefile(place, "/"):
+        raise ValueError(f"the rootfs {place} is the host's root")
     mounts = procfs.mounts()
     own = [one for one in mounts if subject.id in one.target or is_below(one.target, place)]
     if not place:
@@ -218,6 +233,7 @@ def look_cgroups(subject: Subject) -> dict[str, Any]:
     return {"cgroup_dirs": directories, "cgroup_files": cgroups.files(directories)}
 
 
+FAILURES = (ClientError, OSError, ValueError, TypeError, AttributeError, LookupError)
 LOOKS: tuple[Callable[[Subject], dict[str, Any]], ...] = (
     look_api,
     look_processes,
@@ -237,7 +253,7 @@ def look(subject: Subject) -> Moment:
     for source in LOOKS:
         try:
             subject.seen |= source(subject)
-        except (ClientError, OSError, ValueError, TypeError, AttributeError) as error:
+        except FAILURES as error:
             failures.append(f"{source.__name__.removeprefix('look_')}: {error}")
     subject.places |= {name: subject.seen[name] for name in PLACES if subject.seen.get(name)}
     return Moment(**subject.seen, missing=reasons(subject.seen, failures))

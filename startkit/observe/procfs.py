@@ -37,9 +37,14 @@ def read(path: str, limit: int = 1 << 20) -> str:
 def link(path: str) -> str:
     """Return what a symlink of /proc says, or ""."""
     try:
-        return os.readlink(path)
+        return printable(os.readlink(path))
     except OSError:
         return ""
+
+
+def printable(name: str) -> str:
+    """Return a file's name as text that can be written down, whatever bytes it has."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def words(path: str) -> list[str]:

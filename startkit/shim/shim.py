@@ -222,6 +222,9 @@ def main(argv: list[str]) -> int:
     With a word more it is not the container's own shim, but runs one command of its
     runtime: pause, resume, or delete to clean up after a shim that was killed.
     """
+    if len(argv) < 3:
+        os.write(2, b"startkit-containerd-shim: want ID BUNDLE RUNTIME; containerd calls it\n")
+        return 2
     shim = Shim(*argv[:3])
     kernel.set_title(["docker-containerd-shim", *argv[:3]])
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -21,13 +20,23 @@ POLL_S = 0.02
 
 def answers(child: subprocess.Popen[bytes], socket_path: str) -> bool:
     """Wait until GET /_ping is answered; False when the child ends or READY_S are over."""
+    return not silence(child, socket_path)
+
+
+def silence(child: subprocess.Popen[bytes], socket_path: str) -> str:
+    """Wait until GET /_ping is answered with 200; return why it is not within READY_S, or ""."""
     client = Client(socket_path, timeout_s=READY_S)
-    end = time.monotonic() + READY_S
-    while child.poll() is None and time.monotonic() < end:
-        with contextlib.suppress(ClientError):
-            return client.get("/_ping").status == 200
-        time.sleep(POLL_S)
-    return False
+    client.until = time.monotonic() + READY_S
+    why = ""
+    while child.poll() is None and time.monotonic() < client.until:
+        try:
+            reply = client.get("/_ping")
+        except ClientError as error:
+            why = str(error)
+            time.sleep(POLL_S)
+        else:
+            return "" if reply.status == 200 else f"GET /_ping: {reply.status} {reply.message}"
+    return f"ended with {child.returncode}" if child.returncode is not None else why
 
 
 def end(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -42,14 +51,20 @@ def end(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 def sweep(root: str) -> list[str]:
-    """End, unmount and remove what still belongs to `root`; return what had to be done."""
+    """End, unmount and remove what still belongs to `root`; return what had to be done.
+
+    What cannot be unmounted is not removed: it may be the host's.
+    """
     done = [f"killed {pid}" for pid in procfs.naming(f"{root}/") if kill(pid)]
     for mount in reversed(procfs.mounts()):
         if mount.target == root or mount.target.startswith(f"{root}/"):
             with contextlib.suppress(OSError):
                 kernel.umount(mount.target, kernel.MNT_DETACH | kernel.UMOUNT_NOFOLLOW)
                 done.append(f"unmounted {mount.target}")
-    shutil.rmtree(root, ignore_errors=True)
+    # not shutil.rmtree, whose stack is not as deep as a directory can be
+    subprocess.run(
+        ["rm", "-rf", "--one-file-system", "--", root], stderr=subprocess.DEVNULL, check=False
+    )
     return done
 
 

@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from startkit import kernel
+from startkit.observe.trials import strays
 from startkit.targets import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SAID = 300  # characters of it that are told
+TAIL = 4096  # bytes of an engine's log in which its last line is looked for
 RECIPES = Path(__file__).parent
 
 
@@ -75,17 +79,32 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
         log = root / "log"
-        with log.open("wb") as output:
-            child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        try:
-            if not process.answers(child, ready):
-                raise TargetError(f"{self.name} did not come up: {last_line(log)}")
-            yield ready
-        finally:
-            process.end(child, signal.SIGTERM)
-            process.sweep(str(root))
+        with swept(root), strays.adopted():
+            with log.open("wb") as output:
+                child = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    start_new_session=True, preexec_fn=die_with_us,
+                )  # fmt: skip
+            try:
+                if why := process.silence(child, ready):
+                    raise TargetError(f"{self.name} did not come up: {why}: {last_line(log)}")
+                yield ready
+            finally:
+                process.end(child, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def swept(root: Path) -> Iterator[None]:
+    """Leave nothing below `root`, nor that itself."""
+    try:
+        yield
+    finally:
+        process.sweep(str(root))
+
+
+def die_with_us() -> None:
+    """Have the engine told to end when whoever judges it is killed."""
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Socket:
@@ -115,8 +134,12 @@ def which(program: str) -> str | None:
 
 def last_line(log: Path) -> str:
     """Return the last line that a target wrote."""
-    lines = log.read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL))
+        lines = file.read(TAIL).decode(errors="replace").split("\n")
+    return next(
+        (line.strip()[:SAID] for line in reversed(lines) if line.strip()), "it wrote nothing"
+    )
 
 
 def find_target(word: str) -> Target:

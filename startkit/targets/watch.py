@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
 from startkit import image
+from startkit.observe import cgroups
 from startkit.observe.collect import Collector, ObserveError, host, require_root
-from startkit.observe.evidence import FORMAT, Scene, Seen
+from startkit.observe.evidence import FORMAT, Scene, Seen, Trial
 from startkit.observe.trials.view import TrialView
 from startkit.observe.view import NoEvidence, SceneView
 from startkit.targets.target import TargetError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from startkit.targets.trials import Trials
 
 FAILURES = (TargetError, ObserveError, image.ImageError)
+PATIENCE_S = 120.0  # for scenes and trials that come to nothing; then no more are begun
 
 
 class Unseen:
@@ -86,6 +89,7 @@ class Live:
         self.failure: str | None = None
         self.collector: Collector | None = None
         self.scenes: dict[str, Scene] = {}
+        self.lost_s = 0.0  # time that went into what came to nothing
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Live]:
@@ -97,6 +101,7 @@ class Live:
                     self.begin(stack, self.target)
                 if self.trials:
                     self.trials.smoke()
+                    self.seen = self.seen if self.target else alone(self.trials)
             except FAILURES as error:
                 self.failure = " ".join(str(error).split())
             yield self
@@ -117,27 +122,66 @@ class Live:
         if absent := target.missing():
             raise TargetError(f"{target.name}: not here: {', '.join(absent)}")
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="startkit-")))
+        stack.callback(self.remove_cgroups)
         socket = stack.enter_context(target.running(root))
         collector = Collector(socket, tag=self.tag)
         collector.load_image(iter([image.base()[1]]))
         collector.smoke()
-        self.seen, self.collector = collector.seen, collector
+        self.seen, self.collector = whole(collector.seen, Seen), collector
+
+    def remove_cgroups(self) -> None:
+        """Remove what an engine that has ended left of its containers in the host's cgroups."""
+        for scene in self.scenes.values():
+            if scene.id:
+                cgroups.remove(scene.id)
 
     def scene(self, name: str) -> View:
         """Return a scene or a trial, started now if nobody has asked for it yet."""
         if self.trials and name in self.trials.bundles:
-            return TrialView(self.seen, self.trials.trial(name))
+            return TrialView(self.seen, self.try_out(self.trials, name))
         if name not in self.scenes:
+            begin = time.monotonic()
             self.scenes[name] = self.observe(name)
+            self.note_loss(self.scenes[name].broken, begin)
         return SceneView(self.seen, self.scenes[name])
+
+    def try_out(self, trials: Trials, name: str) -> Trial:
+        """Make a trial, or say why not."""
+        if self.failure and name not in trials.done:
+            trials.done[name] = Trial(name=name, id="", bundle="", config={}, broken=self.failure)
+        begin = time.monotonic()
+        made = trials.trial(name)
+        self.note_loss(made.broken, begin)
+        return made
+
+    def note_loss(self, broken: str | None, begin: float) -> None:
+        """Give a target up whose scenes have come to nothing for too long."""
+        self.lost_s += time.monotonic() - begin if broken else 0
+        if self.lost_s > PATIENCE_S and not self.failure:
+            self.failure = f"given up after {self.lost_s:.0f} s without evidence: {broken}"
 
     def observe(self, name: str) -> Scene:
         """Start and watch a scene."""
         recipe = self.recipes.get(name)
-        if recipe is None or self.collector is None:
+        if recipe is None or self.collector is None or self.failure:
             why = self.failure or f"golden/scenes.toml has no scene {name!r}"
             return Scene(name=name, recipe={}, broken=why)
-        return self.collector.scene(recipe)
+        scene = self.collector.scene(recipe)
+        try:
+            return whole(scene, Scene)
+        except ObserveError as error:
+            return Scene(name=name, recipe={}, id=scene.id, broken=str(error))
+
+
+T = TypeVar("T")
+
+
+def whole(made: T, kind: type[T]) -> T:
+    """Return evidence as a reader of its file finds it. Raises ObserveError where none would."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(made), type=kind)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ObserveError(f"what was seen cannot be written down: {error}"[:300]) from None
 
 
 class Absent:

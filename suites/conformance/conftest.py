@@ -16,6 +16,7 @@ from startkit.report import offline
 from startkit.targets.watch import Live
 
 UNKNOWN = "unknown"
+TEST_S = 300  # an engine that hangs in each of its parts takes less, and pytest's own end is rough
 
 
 def clause_id(item):
@@ -39,6 +40,7 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
     for item in items:
+        item.add_marker(pytest.mark.timeout(TEST_S))
         if name := clause_id(item):
             item.user_properties.append(("clause", name))
 

@@ -70,7 +70,7 @@ def test_an_unknown_namespace_is_refused(seen, expect):
 @clause("runtime.create.bad.leftovers")
 def test_a_refused_create_leaves_nothing(seen, expect):
     seen.call("created")
-    expect(seen.scene.leftovers)
+    expect(seen.leftovers)
 
 
 @clause("runtime.create.missing-program")
@@ -100,7 +100,8 @@ def test_state_tells_the_annotations(seen, expect):
 
 @clause("runtime.state.pid")
 def test_state_tells_the_pid(seen, expect):
-    expect(seen.init("created").status.get("NSpid", "").split()[1:] == ["1"])
+    init = seen.state("created") and seen.glimpse("created").init
+    expect(bool(init) and init.status.get("NSpid", "").split()[1:] == ["1"])
 
 
 @clause("runtime.start.runs")
@@ -177,7 +178,7 @@ def test_a_deleted_container_is_unknown(seen, expect):
 @clause("runtime.delete.leftovers")
 def test_delete_leaves_nothing(seen, expect):
     seen.call("deleted")
-    expect(seen.scene.leftovers)
+    expect(seen.leftovers)
 
 
 @clause("runtime.delete.created")
@@ -245,7 +246,7 @@ def test_a_failing_prestart_hook_refuses_create(seen, expect):
 @clause("runtime.hooks.prestart-fails.leftovers")
 def test_a_failing_prestart_hook_leaves_nothing(seen, expect):
     seen.call("created")
-    expect(seen.scene.leftovers)
+    expect(seen.leftovers)
 
 
 @clause("runtime.hooks.poststop-fails")

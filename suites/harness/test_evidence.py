@@ -161,13 +161,13 @@ def test_a_pid_that_is_none_makes_init_missing(tmp_path, pid):
     assert moment.missing["inside"] == look.STOPPED
 
 
-def test_a_pid_of_somebody_else_gives_no_bundle(tmp_path):
-    with engine(tmp_path, says(told({"State": {"Pid": os.getpid()}}))) as path:
+@pytest.mark.parametrize("pid", [1, os.getpid()], ids=["1", "ours"])
+def test_a_pid_of_somebody_else_is_no_init(tmp_path, pid):
+    with engine(tmp_path, says(told({"State": {"Pid": pid}}))) as path:
         moment = look.look(subject(Api(Client(path))))
 
-    assert moment.init.pid == os.getpid()
-    assert moment.config is None
-    assert "config.json" in moment.missing["config"]
+    assert (moment.init, moment.config, moment.inside) == (None, None, {})
+    assert f"State.Pid {pid} is" in moment.missing["init"]
 
 
 def test_evidence_survives_its_file():
@@ -271,13 +271,15 @@ def test_the_run_directory_is_the_one_that_the_daemon_was_told(tmp_path, option)
 
 @pytest.mark.parametrize("key", ["HostnamePath", "LogPath"])
 def test_a_container_s_directory_is_where_the_engine_says_that_a_file_of_it_is(tmp_path, key):
-    (tmp_path / "hostname").write_text("box")
+    own = tmp_path / ID
+    own.mkdir()
+    (own / "hostname").write_text("box")
     one = subject(None)
-    one.seen = {"inspect": {key: str(tmp_path / "some")}}
+    one.seen = {"inspect": {key: str(own / "some")}}
 
     found = look.look_directory(one)
 
-    assert (found["container_dir"], list(found["container_files"])) == (str(tmp_path), ["hostname"])
+    assert (found["container_dir"], list(found["container_files"])) == (str(own), ["hostname"])
 
 
 def test_nowhere_is_no_directory_of_a_container():

@@ -71,7 +71,7 @@ def test_a_recipes_files_are_there_before_its_program(tmp_path):
 def test_an_engine_that_ends_at_once_is_quoted(tmp_path):
     started = engine("raise SystemExit('disk on fire')")
 
-    with pytest.raises(TargetError, match=r"^e did not come up: disk on fire$"):
+    with pytest.raises(TargetError, match=r"^e did not come up: ended with 1: disk on fire$"):
         started.running(tmp_path).__enter__()
 
 

@@ -13,22 +13,27 @@ import select
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from startkit import kernel
-from startkit.observe import cgroups, procfs
+from startkit.observe import cgroups, disk, procfs
 from startkit.observe.evidence import Glimpse, Ran, Trial
+from startkit.observe.trials import strays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 CALL_S = 20.0
+TRIAL_S = 60.0  # all calls of one
+WHOLE = 16 << 20  # bytes that a call or a program may say
 READY_S = 10.0
+LOOK_S = 0.5  # how often it is seen how much a call has written
+SAID = 1000  # characters of what a call says that stand in a reason
 POLL_S = 0.005  # there is no event for a file that grows
 CALLS = ("create", "created=state", "start", "ready", "running=state", "kill=kill KILL", "end",
          "stopped=state", "delete")  # fmt: skip
@@ -84,13 +89,44 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
     def version(self) -> tuple[str, str]:
         """Return name and version as `--version` tells. Raises OSError, ValueError."""
-        done = subprocess.run(
-            [self.program, "--version"], capture_output=True, text=True, timeout=CALL_S, check=False
-        )
-        words = done.stdout.split()
-        if done.returncode or len(words) < 3 or words[1] != "version":
-            raise ValueError(f"{self.program} --version: {(done.stdout + done.stderr).strip()!r}")
+        with strays.adopted(), tempfile.TemporaryFile() as file:
+            status = run([self.program, "--version"], CALL_S, stdin=file, stdout=file, stderr=file)
+            file.seek(0)
+            said = file.read(SAID).decode(errors="replace")
+        words = said.split()
+        if status or len(words) < 3 or words[1] != "version":
+            raise ValueError(f"{self.program} --version: {said.strip()!r}")
         return words[0], words[2].partition("+")[0]
+
+
+def run(argv: Sequence[str], limit_s: float, **files: IO[bytes]) -> int:
+    """Run a program with files for its streams; return its exit status.
+
+    Raises subprocess.SubprocessError when it takes too long or writes more than WHOLE; it
+    is dead then, and what it started is left to `strays`.
+    """
+    child = subprocess.Popen(argv, **files)  # type: ignore[call-overload]
+    end = time.monotonic() + limit_s
+    while True:
+        try:
+            return int(child.wait(LOOK_S))
+        except subprocess.TimeoutExpired:
+            much = any(os.fstat(file.fileno()).st_size > WHOLE for file in files.values())
+            late = time.monotonic() > end
+            if not (much or late):
+                continue
+        child.kill()
+        child.wait()
+        why = f"no end after {limit_s:.0f} s" if late else f"it says more than {WHOLE >> 20} MiB"
+        raise subprocess.SubprocessError(f"{' '.join(argv)}: {why}")
+
+
+def text_of(path: Path) -> str:
+    """Return what a regular file holds, at most WHOLE bytes of it; "" where it is none."""
+    if disk.kind_of(str(path)) != "file":
+        return ""
+    with path.open("rb") as file:
+        return file.read(WHOLE).decode(errors="replace")
 
 
 class Attempt:
@@ -104,6 +140,8 @@ class Attempt:
         self.output = root / "output"
         self.config = self.filled(merge(base, recipe.config))
         self.pid = 0
+        self.before: set[int] = set()  # our children that have nothing to do with it
+        self.end = time.monotonic() + TRIAL_S
         self.terminal = -1  # our end of the container's
         self.calls: dict[str, Ran] = {}
         self.glimpses: dict[str, Glimpse] = {}
@@ -134,18 +172,18 @@ class Attempt:
 
     def run(self) -> Trial:
         """Make the bundle, call the runtime, take everything away."""
-        broken = None
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # init becomes our child
-        try:
-            self.write()
-            for step in self.recipe.calls:
-                self.step(step)
-            left = self.leftovers()
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            broken, left = str(error), []
-        finally:
-            self.clear()
-            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 0)
+        broken, left = None, []
+        with strays.adopted() as self.before:  # init becomes our child
+            try:
+                self.write()
+                for step in self.recipe.calls:
+                    self.step(step)
+                left = self.leftovers()
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                broken = str(error)[:SAID]
+            finally:
+                self.clear()
+        self.clear_host()
         return Trial(
             name=self.recipe.name,
             id=self.id,
@@ -182,9 +220,8 @@ class Attempt:
 
     def files(self) -> dict[str, str]:
         """Return what hooks wrote, the pid file, and in `kept` what is in the bundle afterwards."""
-        found = {path.name: path.read_text() for path in sorted(self.hooks.glob("*"))}
-        pid = self.root / "pid"
-        found["pid"] = pid.read_text() if pid.exists() else ""
+        found = {path.name: text_of(path) for path in sorted(self.hooks.glob("*"))}
+        found["pid"] = text_of(self.root / "pid")
         found["kept"] = " ".join(sorted(path.name for path in self.bundle.glob("*")))
         return found
 
@@ -220,33 +257,41 @@ class Attempt:
             console = self.listen(stack) if command == "create" else None
             if console:
                 argv[4:4] = ["--console-socket", console.getsockname()]
-            done = subprocess.run(
-                [*self.runtime.around, *argv], stdin=nothing, stdout=out, stderr=errors,
-                timeout=CALL_S, check=False,
-            )  # fmt: skip
-            if console and not done.returncode:
+            limit_s = min(CALL_S, self.end - time.monotonic())
+            status = run([*self.runtime.around, *argv], limit_s,
+                         stdin=nothing, stdout=out, stderr=errors)  # fmt: skip
+            if console and not status:
                 self.take_terminal(console)
-        text = "" if command == "create" else own.read_text(errors="replace")
+        text = "" if command == "create" else text_of(own)
         if command != "create":
             own.unlink()
-        said = text + (self.root / "errors").read_text(errors="replace")
-        self.calls[label] = Ran(argv=argv[3:], status=done.returncode, said=said)
-        if command == "create" and not done.returncode:
-            self.pid = int((self.root / "pid").read_text())
+        said = text + text_of(self.root / "errors")
+        self.calls[label] = Ran(argv=argv[3:], status=status, said=said)
+        if command == "create" and not status:
+            self.pid = self.init()
         if command == "state":
             self.glimpses[label] = self.glimpse(text)
+
+    def init(self) -> int:
+        """Return the pid in the pid file. Raises ValueError where it is not below us."""
+        text = text_of(self.root / "pid").strip()
+        pid = int(text) if text.isdecimal() else 0
+        if pid not in strays.descendants(self.before):
+            raise ValueError(f"create: done, but its pid file has no child of it: {text[:40]!r}")
+        return pid
 
     def glimpse(self, text: str) -> Glimpse:
         """Return what `state` said and what is to be seen of the process that it names."""
         try:
-            state = json.loads(text)
-        except ValueError:
+            state = msgspec.json.decode(text)
+        except (ValueError, RecursionError):
             state = None
         pid = state.get("pid") if isinstance(state, dict) else None
+        ours = isinstance(pid, int) and pid in strays.descendants(self.before)
         directories = cgroups.find(self.id)
         return Glimpse(
             state=state if isinstance(state, dict) else None,
-            init=procfs.process(pid) if isinstance(pid, int) and pid > 0 else None,
+            init=procfs.process(pid) if isinstance(pid, int) and ours else None,
             cgroup_dirs=directories,
             cgroup_files=cgroups.files(directories),
             output=self.said(),
@@ -265,6 +310,7 @@ class Attempt:
     def take_terminal(self, listening: socket.socket) -> None:
         """Receive the terminal's other end, as a runtime sends it over a console socket."""
         with listening.accept()[0] as connection:
+            connection.settimeout(READY_S)
             _, (self.terminal, *_), _, _ = socket.recv_fds(connection, 64, 1)
 
     def said(self) -> str:
@@ -276,7 +322,9 @@ class Attempt:
                 break
             with self.output.open("ab") as file:
                 file.write(data.replace(b"\r", b""))
-        return self.output.read_text(errors="replace") if self.output.exists() else ""
+                if not data or file.tell() > WHOLE:
+                    break
+        return text_of(self.output)
 
     def until_said(self, text: str) -> None:
         """Wait until the program has said something, has ended, or READY_S are over."""
@@ -318,19 +366,21 @@ class Attempt:
         return path.startswith(f"{self.bundle}/")
 
     def clear(self) -> None:
-        """Remove what may be left: by the runtime, then by hand."""
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            argv = [self.runtime.program, "--root", str(self.root / "state"), "delete", "--force"]
-            subprocess.run(
-                [*self.runtime.around, *argv, self.id], input=b"", capture_output=True,
-                timeout=CALL_S, check=False,
-            )  # fmt: skip
-        if self.pid and not self.ended(0):
-            os.kill(self.pid, 9)
-            self.ended(READY_S)
+        """Let the runtime remove what may be left; processes are ended by who adopts them."""
+        argv = [self.runtime.program, "--root", str(self.root / "state"), "delete", "--force"]
+        with (
+            contextlib.suppress(OSError, subprocess.SubprocessError),
+            (self.root / "errors").open("wb+") as file,
+        ):
+            run(
+                [*self.runtime.around, *argv, self.id], CALL_S, stdin=file, stdout=file, stderr=file
+            )
         if self.terminal >= 0:
             os.close(self.terminal)
             self.terminal = -1
-        for directory in cgroups.find(self.id).values():
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+
+    def clear_host(self) -> None:
+        """Remove what a runtime has left where it was not told to leave anything."""
+        for place in disk.named("/run", self.id):
+            shutil.rmtree(place, ignore_errors=True)
+        cgroups.remove(self.id)

@@ -34,6 +34,13 @@ class TrialView:
             raise NoEvidence(self.scene.broken or f"{label} was never called")
         return found
 
+    @property
+    def leftovers(self) -> list[str]:
+        """Return what was left after the last call. Raises NoEvidence."""
+        if self.scene.broken:
+            raise NoEvidence(self.scene.broken)
+        return self.scene.leftovers
+
     def refusal(self) -> str | None:
         """Return the first of create and start that the runtime refused."""
         for label in ("create", "start"):

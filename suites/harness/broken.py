@@ -1,0 +1,189 @@
+"""The suite driven from outside against one broken target, and what it comes to.
+
+`python suites/harness/broken.py [NAME...]` prints the table. A target counts as swept when
+no process, mount, cgroup or file of it is left; what is left is told, and taken away then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(os.environ.get("STARTKIT_BROKEN_CHECKOUT") or Path(__file__).parents[2])
+HERE = Path(__file__).parent
+LIMIT_S = 400
+AREAS = ("lifecycle", "rootfs", "files", "bundle", "io", "process", "cgroup")
+SECRET = "what the host keeps to itself"
+# name: (exit status, what is said); 3 where nothing can be judged, else what is seen decides
+TARGETS = {
+    "never-listens": (3, "did not come up: GET /_ping"),
+    "ends-at-once": (3, "did not come up: ended with 1: broken on purpose"),
+    "daemonises": (3, "did not come up: ended with 0"),
+    "leaves-a-process": (1, "4 differs"),
+    "ignores-sigterm": (1, "4 differs"),
+    "never-accepts": (3, "no answer in time"),
+    "silent": (3, "no answer in time"),
+    "ping-is-500": (3, "GET /_ping: 500 broken on purpose"),
+    "ping-trickles": (3, "no answer in time"),
+    "version-is-no-http": (3, "not HTTP: illegal status line"),
+    "version-has-endless-headers": (3, "not HTTP: Receive buffer too long"),
+    "version-is-endless": (3, "more than 64 MiB of an answer"),
+    "version-is-a-list": (3, "GET /version"),
+    "version-is-odd": (1, "4 differs"),
+    "info-is-odd": (3, "GET /info: DockerRootDir is 5"),
+    "load-hangs": (3, "POST /images/load"),
+    "load-is-500": (3, "500 broken on purpose"),
+    "create-hangs": (3, "smoke: POST /containers/create"),
+    "create-is-500": (3, "smoke: POST /containers/create: 500"),
+    "create-gives-no-id": (3, "create: 200 and no id"),
+    "create-gives-a-path": (3, "create: 200 and no id"),
+    "create-gives-text": (3, "create: 200 and no id"),
+}
+QUICK = {
+    "ends-at-once", "leaves-a-process", "version-has-endless-headers", "version-is-endless",
+    "create-gives-a-path",
+}  # fmt: skip
+
+
+class Outcome(NamedTuple):
+    """What the suite made of it."""
+
+    status: int
+    seconds: float
+    counts: dict[str, int]
+    why: str  # the reason of the first clause without evidence
+    left: list[str]
+    said: str
+    conforming: list[str]
+
+
+def judge(name: str, place: Path) -> Outcome:
+    """Run the suite on a broken target, everything temporary in `place`. End what is left."""
+    (place / "t").mkdir()
+    secret = place / "host"
+    secret.mkdir()
+    (secret / "secret").write_text(f"{SECRET}\n")
+    parent = f"/startkit-broken-{os.getpid()}"
+    own = {
+        "TMPDIR": str(place / "t"),
+        "PYTHONPATH": str(ROOT),
+        "STARTKIT_BROKEN_PARENT": parent,
+        "STARTKIT_BROKEN_SECRET": str(secret / "secret"),
+        "STARTKIT_BROKEN_HOST": str(secret),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--vm=never"]
+    command += [*target(name, place), f"--results={place / 'results'}", f"--basetemp={place / 'b'}"]
+    begin = time.monotonic()
+    with (place / "said").open("wb+") as said:
+        child = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **own}, stdout=said, stderr=said
+        )
+        try:
+            status = child.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            status = -9
+    seconds = time.monotonic() - begin
+    try:
+        verdicts = json.loads((place / "results" / "verdicts.json").read_text())["verdicts"]
+    except (OSError, ValueError):
+        verdicts = []
+    counts: dict[str, int] = {}
+    for one in verdicts:
+        counts[one["status"]] = counts.get(one["status"], 0) + 1
+    why = next(
+        (one["reason"] for one in verdicts if one["status"] in ("no-evidence", "broken")), ""
+    )
+    left = leftovers(place, parent, child.pid)
+    if not (secret / "secret").exists():
+        left.append("THE HOST'S FILE IS GONE")
+    evidence = place / "results" / "evidence.json"
+    if evidence.exists() and SECRET in evidence.read_text():
+        left.append("THE HOST'S FILE IS IN THE EVIDENCE")
+    conforming = [one["clause"] for one in verdicts if one["status"] == "conforms"]
+    text = (place / "said").read_text(errors="replace")
+    return Outcome(status, seconds, counts, why, left, text, conforming)
+
+
+def target(name: str, place: Path) -> list[str]:
+    """Return the words that make the suite judge a broken target with few clauses."""
+    kind, _, short = name.rpartition(":")
+    if kind:
+        program = place / "runtime"
+        script = HERE / "broken_runtime.py"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -I {script} {short} "$@"\n')
+        program.chmod(0o755)
+        scene = "terminal" if short.startswith("console") else "life or ends"
+        return ["suites/conformance/test_runtime.py", "suites/conformance/test_runtime_inside.py",
+                "-k", scene, f"--runtime={program}"]  # fmt: skip
+    recipe = place / "broken.toml"
+    script = HERE / "broken_engine.py"
+    recipe.write_text(
+        f'name = "broken"\nready = "{{root}}/api.sock"\n'
+        f'start = ["{sys.executable}", "{script}", "{name}", "{{root}}"]\n'
+    )
+    files = [f"suites/conformance/test_{area}.py" for area in AREAS]
+    return [*files, "-k", "plain", f"--target={recipe}"]
+
+
+def leftovers(place: Path, parent: str, suite: int) -> list[str]:
+    """Return what is left of the target, and take it away. `suite`: the pid in trials' ids."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            # its environment, its arguments, or the overlay that its root lies in
+            texts = [(path / name).read_bytes() for name in ("environ", "cmdline")]
+            if os.readlink(path / "ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+                texts.append((path / "mountinfo").read_bytes())
+            if any(str(place).encode() in text for text in texts):
+                found.append(f"process {texts[1].replace(bytes(1), b' ').decode()[:60]}")
+                os.kill(int(path.name), signal.SIGKILL)
+    time.sleep(0.2 if found else 0)
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if (mounted := line.split()[4]).startswith(str(place)):
+            found.append(f"mount {mounted}")
+            subprocess.run(["umount", "-l", mounted], check=False)
+    for top in (*Path("/sys/fs/cgroup").glob("*/"), Path("/sys/fs/cgroup")):
+        names = (f"{parent[1:]}-forks/", f"{parent[1:]}/*/", f"startkit-*-{suite}/")
+        for group in [group for name in names for group in top.glob(name)]:
+            found.append(f"cgroup {group}")
+            with contextlib.suppress(OSError):
+                group.rmdir()
+        with contextlib.suppress(OSError):
+            (top / parent[1:]).rmdir()
+    found += [f"path {path}" for path in (place / "t").iterdir()]
+    if os.path.exists("/run/startkit-broken"):
+        found += [f"path {path}" for path in Path("/run/startkit-broken").iterdir()]
+        shutil.rmtree("/run/startkit-broken")
+    return found
+
+
+def row(name: str, one: Outcome) -> str:
+    counts = " ".join(f"{number} {status}" for status, number in sorted(one.counts.items()))
+    left = f" LEFT {one.left[:4]} ({len(one.left)})" if one.left else ""
+    figures = f"{name:32} exit {one.status:2} {one.seconds:5.1f} s"
+    return f"{figures}  {counts or 'no verdicts'} | {one.why[:150]}{left}"
+
+
+def main() -> None:
+    """Print a row for each that is named."""
+    for name in sys.argv[1:] or TARGETS:
+        with tempfile.TemporaryDirectory(prefix="sk-", ignore_cleanup_errors=True) as directory:
+            outcome = judge(name, Path(directory))
+            sys.stdout.write(f"{row(name, outcome)}\n")
+            sys.stdout.flush()
+            subprocess.run(["rm", "-rf", "--one-file-system", directory], check=False)
+
+
+if __name__ == "__main__":
+    main()
