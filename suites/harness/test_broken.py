@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import broken
 import pytest
@@ -24,10 +26,11 @@ pytestmark = [
 @pytest.mark.parametrize(
     "name", [name for name in broken.TARGETS if THOROUGH or name in broken.QUICK]
 )
-def test_a_broken_target_is_told_and_leaves_nothing(tmp_path, name):
+def test_a_broken_target_is_told_and_leaves_nothing(name):
     status, phrase = broken.TARGETS[name]
 
-    made = broken.judge(name, tmp_path)
+    with tempfile.TemporaryDirectory(prefix="sk-") as place:  # short enough for sockets in it
+        made = broken.judge(name, Path(place))
 
     assert made.left == []
     assert made.status == status, made.said
