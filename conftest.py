@@ -29,7 +29,7 @@ from startkit.report.run import Run
 from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
 from startkit.targets.trials import Trials
-from startkit.targets.watch import Absent, Live, Saved, Source
+from startkit.targets.watch import Live, Saved, Source
 from startkit.vm import CGROUPS, VmError, image, workers
 from startkit.vm.machine import Settings
 
@@ -175,13 +175,8 @@ class Session:
 
     def source(self, tag: str) -> Source | Live:
         """Return where evidence comes from; a Live one is still to be entered."""
-        if self.saved:
-            return self.saved
-        try:
-            trials = Trials(self.runtime, GOLDEN) if self.runtime else None
-        except TargetError as error:
-            return Absent(Path(self.runtime).name, str(error))
-        return Live(self.target, self.recipes, tag, trials)
+        trials = Trials(self.runtime, GOLDEN) if self.runtime else None
+        return self.saved or Live(self.target, self.recipes, tag, trials)
 
 
 class Controller:

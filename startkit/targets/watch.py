@@ -17,7 +17,7 @@ import msgspec
 from startkit import image
 from startkit.observe import cgroups
 from startkit.observe.collect import Collector, ObserveError, host, require_root
-from startkit.observe.evidence import FORMAT, Scene, Seen, Trial
+from startkit.observe.evidence import FORMAT, Scene, Seen
 from startkit.observe.trials.view import TrialView
 from startkit.observe.view import NoEvidence, SceneView
 from startkit.targets.target import TargetError
@@ -138,21 +138,17 @@ class Live:
     def scene(self, name: str) -> View:
         """Return a scene or a trial, started now if nobody has asked for it yet."""
         if self.trials and name in self.trials.bundles:
-            return TrialView(self.seen, self.try_out(self.trials, name))
+            if self.failure and name not in self.trials.done:
+                return Unseen(self.seen, name, self.failure)
+            begin = time.monotonic()
+            trial = self.trials.trial(name)
+            self.note_loss(trial.broken, begin)
+            return TrialView(self.seen, trial)
         if name not in self.scenes:
             begin = time.monotonic()
             self.scenes[name] = self.observe(name)
             self.note_loss(self.scenes[name].broken, begin)
         return SceneView(self.seen, self.scenes[name])
-
-    def try_out(self, trials: Trials, name: str) -> Trial:
-        """Make a trial, or say why not."""
-        if self.failure and name not in trials.done:
-            trials.done[name] = Trial(name=name, id="", bundle="", config={}, broken=self.failure)
-        begin = time.monotonic()
-        made = trials.trial(name)
-        self.note_loss(made.broken, begin)
-        return made
 
     def note_loss(self, broken: str | None, begin: float) -> None:
         """Give a target up whose scenes have come to nothing for too long."""
@@ -182,17 +178,6 @@ def whole(made: T, kind: type[T]) -> T:
         return msgspec.json.decode(msgspec.json.encode(made), type=kind)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ObserveError(f"what was seen cannot be written down: {error}"[:300]) from None
-
-
-class Absent:
-    """A runtime that is not there, or is none; `note` says which."""
-
-    def __init__(self, name: str, note: str) -> None:
-        self.seen, self.note = nothing(name), note
-
-    def scene(self, name: str) -> View:
-        """Return a trial that was not made."""
-        return Unseen(self.seen, name, self.note)
 
 
 class Saved:

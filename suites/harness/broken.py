@@ -124,8 +124,8 @@ def target(name: str, place: Path) -> list[str]:
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -I {script} {short} "$@"\n')
         program.chmod(0o755)
         scene = "terminal" if short.startswith("console") else "life or ends"
-        return ["suites/conformance/test_runtime.py", "suites/conformance/test_runtime_inside.py",
-                "-k", scene, f"--runtime={program}"]  # fmt: skip
+        files = [str(path) for path in sorted(ROOT.glob("suites/conformance/test_runtime*.py"))]
+        return [*files, "-k", scene, f"--runtime={program}"]
     recipe = place / "broken.toml"
     script = HERE / "broken_engine.py"
     recipe.write_text(

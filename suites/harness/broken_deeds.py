@@ -39,7 +39,7 @@ def plant(one):
     os.mkfifo(directory / "hostname")
     os.mknod(directory / "resolv.conf", 0o20666, os.makedev(1, 5))  # /dev/zero
     with (directory / "config.v2.json").open("wb") as file:
-        file.truncate(1 << 40)
+        file.truncate(1 << 36)
     os.mkdir(os.fsencode(directory) + b"/\xff\xfe")
     os.symlink(b"\xff\xfe", os.fsencode(directory) + b"/link-\xff")
     many = directory / "many"
@@ -89,7 +89,7 @@ def linked(path, _):
 
 def sparse(path, _):
     with path.open("wb") as file:
-        file.truncate(1 << 40)
+        file.truncate(1 << 36)
 
 
 def moved(one):
@@ -110,7 +110,7 @@ def forks(one):
     """Fork without end, in a pids cgroup of its own."""
     top = next(path for path in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if os.path.isdir(path))
     group = Path(top, f"{os.environ['STARTKIT_BROKEN_PARENT'][1:]}-forks")
-    group.mkdir()
+    group.mkdir(exist_ok=True)
     (group / "pids.max").write_text(str(PIDS))
     code = "import os\nwhile True:\n try:\n  os.fork()\n except OSError: pass"
     script = f'echo $$ > {group}/cgroup.procs; exec "$0" -I -S -c "$1"'

@@ -192,11 +192,14 @@ def hosts_paths(document, one):
 
 
 def after(act):
-    """Do the request, then act on the container, then answer."""
+    """Do the request, then act once on the container, then answer."""
+    done = set()
 
     def do(one):
         head, body = one.real()
-        act(one)
+        if one.id not in done and b" 204 " in head:
+            done.add(one.id)
+            act(one)
         one.send(
             head.replace(b"Transfer-Encoding: chunked", b"X-Was: chunked") + b"\r\n\r\n" + body
         )

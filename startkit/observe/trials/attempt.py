@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from startkit.observe.evidence import Process
+
 CALL_S = 20.0
 TRIAL_S = 60.0  # all calls of one
 WHOLE = 16 << 20  # bytes that a call or a program may say
 READY_S = 10.0
+SETTLE_S = 1.0  # for processes that are about to end
 LOOK_S = 0.5  # how often it is seen how much a call has written
 SAID = 1000  # characters of what a call says that stand in a reason
 POLL_S = 0.005  # there is no event for a file that grows
@@ -359,7 +362,18 @@ class Attempt:
         found += [f"mount {one.target}" for one in procfs.mounts() if self.below(one.target)]
         state = self.root / "state"
         found += [f"state {path.name}" for path in sorted(state.glob("*"))]
-        return found
+        found += [f"state {path}" for path in disk.named("/run", self.id)]
+        return found + [f"process {' '.join(one.argv)}" for one in self.living()]
+
+    def living(self) -> list[Process]:
+        """Return the processes that do not end within SETTLE_S."""
+        end = time.monotonic() + SETTLE_S
+        while True:
+            below = map(procfs.process, strays.descendants(self.before))
+            found = [one for one in below if one and one.argv]  # the dead have no arguments
+            if not found or time.monotonic() > end:
+                return found
+            time.sleep(POLL_S)
 
     def below(self, path: str) -> bool:
         """Say whether a path lies in the bundle."""
