@@ -200,9 +200,9 @@ def why(verdict: Verdict, clause: Clause | None, dialect: Dialect | None) -> Why
     """Return what the dialect says of a verdict."""
     if clause is None or dialect is None:
         return None
-    if verdict.status == "not-applicable" and (lack := dialect.lacks(clause)):
-        reason = f"no {lack.what}: {lack.reason}"
-        return Why(kind="lack", reason=reason, since=lack.since, evidence=lack.evidence)
+    lack = dialect.lacks(clause)
+    if lack and verdict.reason == f"no {lack.what}: {lack.reason}":  # and not for want of a host
+        return Why(kind="lack", reason=verdict.reason, since=lack.since, evidence=lack.evidence)
     entry = dialect.entry(clause.id)
     if entry is None or verdict.status not in ("expected-difference", "stale"):
         return None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import offline
 
+from startkit.judge.dialect import load_dialects
 from startkit.judge.verdict import Verdict
 from startkit.matrix.table import OUTPUT
 from startkit.report import result
 
+PODMAN = load_dialects(offline.GOLDEN)["podman-4.3"]
+LACKING = next(f"no {one.what}: {one.reason}" for one in PODMAN.lack if one.what == "containerd")
 CONFORMING = offline.verdicts(offline.reference())
 FEW = list(offline.CLAUSES)[::9]  # of each area some
 

@@ -25,7 +25,7 @@ LACK = "containerd.parent"
 DIFFERENCE = "bundle.place"
 PODMAN = [
     (DEFECT, "expected-difference", 0, "r"),
-    (LACK, "not-applicable", None, "no containerd"),
+    (LACK, "not-applicable", None, savedruns.LACKING),
     (DIFFERENCE, "expected-difference", "elsewhere", "r"),
 ]
 
@@ -72,6 +72,14 @@ def test_what_differs_has_the_dialects_reason(runs, clause, kind, linked):
 
     assert (one.why.kind, bool(one.why.reason)) == (kind, True)
     assert one.why.link.startswith("https://") == linked
+
+
+def test_a_clause_that_the_host_leaves_out_is_no_lack_of_the_engine(tmp_path):
+    red = [(LACK, "not-applicable", None, "the host has no cgroup v1")]
+
+    made = build(savedruns.write(tmp_path / "podman", red=red, dialect="podman-4.3"))
+
+    assert outcomes(made, LACK)[0].why is None
 
 
 def test_engines_and_runtimes_stand_apart(runs):

@@ -32,7 +32,7 @@ PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 PODMAN = [
     (DEFECT, "expected-difference", 0, "r"),
-    ("containerd.parent", "not-applicable", None, "no containerd"),
+    ("containerd.parent", "not-applicable", None, savedruns.LACKING),
     ("bundle.place", "expected-difference", [f"word-{number}" for number in range(40)], "r"),
 ]
 EACH = [
