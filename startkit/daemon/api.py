@@ -83,7 +83,7 @@ NONE_OF = (
     "/(services|tasks|nodes|secrets|configs)/{name}",
     "/plugins/{name}/json",
 )
-VERSIONED = re.compile(r"/v([0-9]+)\.([0-9]+)(/.*)")
+VERSIONED = re.compile(r"/v([0-9]{1,9})\.([0-9]{1,9})(/.*)")
 
 
 def pattern(path: str) -> re.Pattern[str]:

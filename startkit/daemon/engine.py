@@ -188,6 +188,8 @@ class Daemon:
 
         Raises Conflict where it runs and `force` is not given.
         """
+        async with container.lock:
+            pass  # a start that is under way comes to its end first
         if container.running and not force:
             state, todo = describe.status_of(container), "Stop the container"
             todo = "Unpause and then stop the container" if state == "paused" else todo

@@ -1,7 +1,8 @@
 """What goes wrong in the daemon, as the API tells it: a status and one line.
 
 Rule: `raise` one of these anywhere below a route; `http` turns it into
-`{"message": ...}`. Messages use dockerd's own wording where clients parse it.
+`{"message": ...}`. Messages use dockerd's own wording where clients parse it. They are
+one line whatever they quote: a control character stands as its escape.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ class ApiError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
 
 
 class NotModified(ApiError):

@@ -276,6 +276,8 @@ class Connection:
             await self.answer_error(exchange, error)
         except (GoneError, ConnectionError):
             return False
+        except RecursionError:
+            await self.answer_error(exchange, BadParameter("a document is nested too deeply"))
         except Exception as error:
             sys.stderr.write(f"{exchange.method} {exchange.path}:\n{traceback.format_exc()}")
             await self.answer_error(exchange, ApiError(one_line(error)))
@@ -291,7 +293,7 @@ class Connection:
 
     async def refuse(self, error: h11.RemoteProtocolError) -> None:
         """Answer what is not HTTP, or a head that is too long."""
-        if self.h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE) or self.reader.at_eof():
+        if self.h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         body = msgspec.json.encode({"message": f"bad request: {error}"}) + b"\n"
         status = error.error_status_hint

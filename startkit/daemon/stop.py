@@ -8,6 +8,7 @@ Source: era.md sections 3, 5 and 7.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,8 @@ async def send(daemon: Daemon, container: Container, number: int) -> None:
     chosen = container.record.config.stop_signal
     ends = not chosen or number in (signal.SIGKILL, stop_signal(container))
     if container.record.state.paused and ends:
-        await daemon.containerd.pause(container, paused=False)
+        with contextlib.suppress(ServerError):  # the signal may have ended it before
+            await daemon.containerd.pause(container, paused=False)
         container.record.state.paused = False
 
 

@@ -302,14 +302,8 @@ class Engine:
         options.setdefault("text", True)
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.run(
-            argv,
-            capture_output=True,
-            env=self.environment,
-            timeout=TIMEOUT_S,
-            check=False,
-            **options,
-        )
+        options |= {"capture_output": True, "env": self.environment, "timeout": TIMEOUT_S}
+        return subprocess.run(argv, check=False, **options)
 
     def ok(self, *words: str, **options) -> str:
         """Run one docker command that has to succeed; return what it printed, stripped."""
@@ -380,6 +374,24 @@ def make_engine():
     yield make
     left = [engine.close() for engine in made]
     assert not any(left), left
+
+
+@pytest.fixture
+def make_on_disk(make_engine):
+    """Give a function that makes a daemon, not up yet, on a tmpfs of its own of a size."""
+    made = []
+
+    def make(size: str) -> Engine:
+        made.append(make_engine(up=False))
+        kernel.mount("none", str(made[-1].root), "tmpfs", 0, f"size={size}")
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.down()
+        log = (engine.root / "log").read_bytes()
+        kernel.umount(str(engine.root))
+        (engine.root / "log").write_bytes(log)
 
 
 @pytest.fixture(params=[pytest.param(path, id=Path(path).parent.as_posix()) for path in CLIENTS])

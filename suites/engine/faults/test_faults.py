@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import subprocess
 import time
 from pathlib import Path
 
@@ -159,18 +158,13 @@ class Faulty:
 
 
 @pytest.fixture
-def faulty(make_engine, monkeypatch, tmp_path):
+def faulty(make_on_disk, monkeypatch):
     """Give a daemon on a disk of 64 MiB, whose programs read this room's sitecustomize.py."""
-    made = make_engine(up=False)
-    root, fault = str(made.root), made.root / "fault"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", root], check=True)
+    made = make_on_disk("64m")
+    fault = made.root / "fault"
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("STARTKIT_FAULT", str(fault))
-    yield Faulty(made.up(), fault)
-    made.down()
-    log = (made.root / "log").read_text()
-    subprocess.run(["umount", root], check=True)
-    (made.root / "log").write_text(log)
+    return Faulty(made.up(), fault)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 
 import pytest
+from drawn import GONE, WRONG, altered, places
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,34 +55,6 @@ FULL = {
                                   "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]}]},
     },
 }  # fmt: skip
-WRONG = [None, True, -1, 0, 2**31, 2**63, 2**64, 10**400, 1.5, 1e308, "", "\0", "\ud800", "\udc80",
-         "x", "é" * 99,
-         "/", "..", "a=b", [], [[]], [None], {},
-         {"": 1}, {"x": None}]  # fmt: skip
-
-
-def places(value, path=()):
-    """Return the path of every value in a JSON document, as tuples of keys."""
-    inner = value if isinstance(value, dict) else {}
-    if isinstance(value, list):
-        inner = dict(enumerate(value))
-    found = [path] if path else []
-    for key, entry in inner.items():
-        found += places(entry, (*path, key))
-    return found
-
-
-def altered(path, value):
-    """Return the full config with one value exchanged; `...` removes it."""
-    config = copy.deepcopy(FULL)
-    parent = config
-    for key in path[:-1]:
-        parent = parent[key]
-    if value is ...:
-        del parent[path[-1]]
-    else:
-        parent[path[-1]] = value
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +80,9 @@ def test_the_unaltered_config_is_taken(directory):
 
 
 @settings(deadline=None)
-@given(path=st.sampled_from(places(FULL)), value=st.sampled_from([..., *WRONG]))
+@given(path=st.sampled_from(places(FULL)), value=st.sampled_from([GONE, *WRONG]))
 def test_a_value_gone_or_wrong_is_refused_in_one_line_with_its_path(directory, path, value):
-    words = answer(directory, altered(path, value))
+    words = answer(directory, altered(FULL, path, value))
 
     assert words == "" or re.match(r"config\.json /\S*: [^\n]+\Z", words), words
     assert not (directory / "root").exists()
