@@ -106,11 +106,11 @@ def as_nobody(*argv, **more):
     ("words", "status", "line"),
     [
         (["startkit-dockerd", "--data-root", "d"], 1, "needs to be run as root"),
-        (["startkit-containerd", "-l", "unix:///x/s", "--state-dir", "s"], 1, "be run as root"),
+        (["startkit-containerd", "-l", "unix:///proc/x/s", "--state-dir", "s"], 1, "be run as root"),
         (["startkit-containerd-shim"], 2, "want ID BUNDLE RUNTIME; containerd calls it"),
         (["startkit-runc", "create", "x"], 1, "config.json not found"),
         (["startkit-runc", "--root", "/sys/x", "state", "x"], 1, "does not exist"),
-        (["startkit", "explain", "-H", "unix:///x/s", "x"], 1, "watching an engine needs root"),
+        (["startkit", "explain", "-H", "unix:///proc/x/s", "x"], 1, "watching an engine needs root"),
         (["startkit", "bench", "start", "--runs", "1"], 1, "needs to be run as root"),
     ],
     ids=lambda word: "-".join(word[:2]).replace("/", "") if isinstance(word, list) else None,
