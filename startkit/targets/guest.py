@@ -7,9 +7,12 @@ and leaves last: the controller of a run, never one of several workers.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import shutil
-from typing import TYPE_CHECKING
+import tempfile
+from typing import IO, TYPE_CHECKING
 
 from startkit.client import Client, ClientError
 from startkit.observe import cgroups
@@ -36,13 +39,46 @@ class Guest:
 
     def __init__(self, target: Target | None = None) -> None:
         self.client = Client(target.path, timeout_s=5) if isinstance(target, Socket) else None
+        self.book: IO[str] | None = None
+        self.book = self.sign(self.client) if self.client else None
         self.had_image = self.has_image()
         inside = [os.path.join(top, name) for name in CGROUPS for top in hierarchies()]
         self.absent = [path for path in (*inside, *TRACES) if not os.path.exists(path)]
         self.tops = tops()
 
+    def sign(self, client: Client) -> IO[str] | None:
+        """Join the guests of an engine, whichever run they belong to. Not root: None."""
+        name = hashlib.sha256(client.path.encode()).hexdigest()[:12]
+        try:
+            path = os.path.join(tempfile.gettempdir(), f"startkit-guests-{name}")
+            book = open(path, "a+")  # noqa: SIM115 -- its lock is held until we leave
+            fcntl.flock(book, fcntl.LOCK_SH)
+        except OSError:
+            return None
+        book.seek(0)
+        if not book.read(1):  # the first one writes down what was there
+            book.write("yes" if self.has_image() else "no")
+            book.flush()
+        return book
+
+    def is_last(self) -> bool:
+        """Say whether no other run is a guest any more; sign off."""
+        if self.book is None:
+            return True
+        with self.book as book, contextlib.suppress(OSError):
+            fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(book.name)
+            return True
+        return False
+
     def has_image(self) -> bool:
-        """Say whether the running engine has the suites' image; True when it does not answer."""
+        """Say whether the engine had the suites' image before anybody came.
+
+        True when it does not answer.
+        """
+        if self.book:
+            self.book.seek(0)
+            return self.book.read(1) == "y"
         try:
             return not self.client or self.client.get(f"/images/{IMAGE}/json").status == 200
         except ClientError:
@@ -50,7 +86,7 @@ class Guest:
 
     def leave(self) -> None:
         """Remove the image from an engine that runs on, and what it or ours left on the host."""
-        if self.client and not self.had_image:
+        if self.client and self.is_last() and not self.had_image:
             with contextlib.suppress(ClientError):
                 self.client.delete(f"/images/{IMAGE}", force=True)
         for path in self.absent:

@@ -7,6 +7,8 @@ test comes to is decided by `startkit.report.offline`, the same for saved eviden
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import pytest
 
@@ -50,6 +52,7 @@ def source(request):
     """Keep the target running as long as somebody asks for a scene of it."""
     session = request.config.startkit
     tag = getattr(request.config, "workerinput", {}).get("workerid", "main")
+    tag = f"{tag}-{os.getpid()}"  # two runs may judge one engine at once
     found = session.source(tag)
     if isinstance(found, Live):
         with found.watching():

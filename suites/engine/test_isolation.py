@@ -17,6 +17,7 @@ from startkit.daemon import cgroup
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 BODY = {"Image": "startkit/base", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
 PROGRAMS = Path(sys.executable).parent
+CLONE = Path(__file__).parents[2]
 OTHER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 NOBODY = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
@@ -106,11 +107,19 @@ def as_nobody(*argv, **more):
     ("words", "status", "line"),
     [
         (["startkit-dockerd", "--data-root", "d"], 1, "needs to be run as root"),
-        (["startkit-containerd", "-l", "unix:///proc/x/s", "--state-dir", "s"], 1, "be run as root"),
+        (
+            ["startkit-containerd", "-l", "unix:///proc/x/s", "--state-dir", "s"],
+            1,
+            "be run as root",
+        ),
         (["startkit-containerd-shim"], 2, "want ID BUNDLE RUNTIME; containerd calls it"),
         (["startkit-runc", "create", "x"], 1, "config.json not found"),
         (["startkit-runc", "--root", "/sys/x", "state", "x"], 1, "does not exist"),
-        (["startkit", "explain", "-H", "unix:///proc/x/s", "x"], 1, "watching an engine needs root"),
+        (
+            ["startkit", "explain", "-H", "unix:///proc/x/s", "x"],
+            1,
+            "watching an engine needs root",
+        ),
         (["startkit", "bench", "start", "--runs", "1"], 1, "needs to be run as root"),
     ],
     ids=lambda word: "-".join(word[:2]).replace("/", "") if isinstance(word, list) else None,
@@ -135,3 +144,25 @@ def test_who_is_not_root_cannot_connect(make_engine):
     )
 
     assert done.stderr.splitlines()[-1] == "PermissionError: [Errno 13] Permission denied"
+
+
+def judging(engine, tmp_path, name):
+    """Begin to judge an engine with the clauses of one scene."""
+    command = [sys.executable, "-m", "pytest", "suites/conformance/test_lifecycle.py", "-q"]
+    command += ["-p", "no:cacheprovider", "-k", "plain", "--vm=never"]
+    command += [f"--target=unix://{engine.socket}", f"--results={tmp_path / name}"]
+    said = (tmp_path / f"{name}.said").open("w")
+    with said:
+        return subprocess.Popen(
+            [*command, f"--basetemp={tmp_path / name}-base"], cwd=CLONE, stdout=said, stderr=said
+        )
+
+
+def test_two_runs_on_one_engine_do_not_meet(make_engine, tmp_path):
+    engine = make_engine()
+    engine.api.delete("/images/startkit/base:latest", force=True)
+
+    runs = [judging(engine, tmp_path, name) for name in ("one", "other")]
+
+    assert [run.wait(100) for run in runs] == [0, 0], (tmp_path / "other.said").read_text()
+    assert (listed(engine), engine.api.get("/images/json").json()) == ([], [])
