@@ -288,7 +288,7 @@ def run_learn(options: argparse.Namespace) -> int:
     try:
         if options.action == "init":
             made = course.init(options.directory)
-            print(f"{len(course.names())} lessons in {made.directory}; begin with the first file")
+            print(f"{len(course.names())} lessons in {made.directory}; begin with its README.md")
         elif options.action == "check":
             outcome = course.Course(options.course).check(
                 options.lesson, options.hint, vm=options.vm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,15 +16,13 @@ from startkit.learn.lesson import Lesson, LessonError
 from startkit.report import result
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.table import Table
 
     from startkit.learn.outcome import Outcome
 
 PROGRESS = "course.json"
 TESTS = {
-    "pytest.ini": "[pytest]\naddopts = --import-mode=importlib\n",
+    "pytest.ini": "[pytest]\naddopts = --import-mode=importlib\njunit_family = xunit1\n",
     "test_course.py": '''"""`startkit learn check` as tests, in a machine unless you are root."""
 
 import os
@@ -108,7 +107,7 @@ class Course:
 
         lessons = lesson.load()
         done = sum(bool(self.record(one.name).done) for one in lessons)
-        console = Console(width=88, force_terminal=color, no_color=not color, highlight=False)
+        console = Console(width=92, force_terminal=color, no_color=not color, highlight=False)
         with console.capture() as capture:
             console.print(self.table(lessons))
             console.print(ProgressBar(len(lessons), done, width=40), f" {done} of {len(lessons)}")
@@ -139,6 +138,7 @@ def names() -> list[str]:
 def init(directory: Path) -> Course:
     """Write a course. Raises LessonError where something of it is there already."""
     pages = {one.file: one.page() for one in lesson.load()} | TESTS | {PROGRESS: "{}\n"}
+    pages["README.md"] = Path(__file__).with_name("COURSE.md").read_text()
     directory.mkdir(parents=True, exist_ok=True)
     if present := [name for name in pages if (directory / name).exists()]:
         raise LessonError(f"{directory / present[0]} is there already")

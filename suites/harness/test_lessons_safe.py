@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -123,6 +124,25 @@ def test_two_workers_keep_each_others_progress(tmp_path):
 
     assert done.returncode == 0, done.stdout.decode()
     assert sorted(name for name, one in records.items() if one.done) == ["hostname", "hosts"]
+
+
+@root
+def test_a_class_is_one_report_with_a_name_for_each(tmp_path):
+    one = BY_NAME["hostname"]
+    for name, body in (("alice", "pass"), ("bob", one.answer())):
+        course.init(tmp_path / name)
+        (tmp_path / name / one.file).write_text(one.page(body))
+    words = [sys.executable, "-m", "pytest", "-k", "hostname", "--rootdir", "."]
+    words += ["--import-mode=importlib", "-o", "junit_family=xunit1", "--junitxml", "class.xml"]
+    subprocess.run(
+        [*words, "alice", "bob"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    cases = ET.parse(tmp_path / "class.xml").findall(".//testcase")
+
+    assert {each.get("classname"): each.find("failure") is None for each in cases} == {
+        "alice.test_course": False,
+        "bob.test_course": True,
+    }
 
 
 def test_a_user_is_told_of_machines(monkeypatch, tmp_path):
