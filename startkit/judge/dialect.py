@@ -12,13 +12,14 @@ import msgspec
 
 from startkit.judge import golden
 from startkit.judge.golden import GoldenError
-from startkit.judge.needs import CAPABILITIES
+from startkit.judge.needs import CAPABILITIES, NEEDS, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from startkit.judge.clause import Clause
+    from startkit.observe.evidence import Seen
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
@@ -27,10 +28,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_un
     clause: str
     seen: Any = None  # TOML has no null: it is left out
     any_order: bool = False  # a list whose order changes from one start to the next
+    sometimes: bool = False  # seen now and then: a race that the engine may lose
     reason: str
     since: str = ""  # the version that brought it, `<= V` where V alone was looked at
     evidence: str = ""  # where that can be read or looked at
     link: str = ""  # the engine's own issue; a defect's duty
+    needs: list[str] = []  # of NEEDS: on another host the clause is kept
+
+
+class Mended(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A clause that the engine keeps again, of which the dialect it comes after has an entry."""
+
+    clause: str
+    reason: str
+    since: str
 
 
 class Lack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +72,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     after: str = ""  # the dialect whose entries hold as well, but for the clauses named here
     difference: list[Entry] = []
     defect: list[Entry] = []
+    mended: list[Mended] = []
     lack: list[Lack] = []
     change: list[Change] = []
 
@@ -68,6 +80,14 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Return the entry of a clause."""
         found = [one for one in (*self.difference, *self.defect) if one.clause == clause]
         return found[0] if found else None
+
+    def on(self, seen: Seen) -> Dialect:
+        """Return what of it holds on the host of the evidence."""
+        return msgspec.structs.replace(
+            self,
+            difference=[one for one in self.difference if not unmet(one.needs, seen)],
+            defect=[one for one in self.defect if not unmet(one.needs, seen)],
+        )
 
     def lacks(self, clause: Clause) -> Lack | None:
         """Return what a clause needs and the engine does not have."""
@@ -97,7 +117,13 @@ def load_dialects(directory: Path) -> dict[str, Dialect]:
         if found[path.stem].after not in {"", *found.keys() - {path.stem}}:
             named = found[path.stem].after
             raise GoldenError(path, "after", f"no dialect {named}", "name one of this directory")
-    return {name: whole(one, found) for name, one in found.items()}
+    made = {name: whole(dialect, found) for name, dialect in found.items()}
+    for path in paths:
+        own = found[path.stem]
+        for gone in own.mended:
+            if not own.after or made[own.after].entry(gone.clause) is None:
+                raise GoldenError(path, gone.clause, "mended, and never differed", "drop it")
+    return made
 
 
 def whole(dialect: Dialect, known: Mapping[str, Dialect]) -> Dialect:
@@ -106,6 +132,7 @@ def whole(dialect: Dialect, known: Mapping[str, Dialect]) -> Dialect:
         return dialect
     older = whole(known[dialect.after], known)
     own = {one.clause for one in (*dialect.difference, *dialect.defect)}
+    own |= {one.clause for one in dialect.mended}
     return msgspec.structs.replace(
         dialect,
         difference=[one for one in older.difference if one.clause not in own] + dialect.difference,
@@ -143,5 +170,8 @@ def check(dialect: Dialect, clauses: Mapping[str, Clause], path: Path) -> None:
             raise GoldenError(path, one.clause, "no dialect excuses a MUST", todo)
         if clause.level != "MUST" and one in dialect.defect:
             raise GoldenError(path, one.clause, "not a MUST", "make it a [[difference]]")
+        if strange := set(one.needs) - NEEDS.keys():
+            todo = f"any of {' '.join(NEEDS)}"
+            raise GoldenError(path, one.clause, f"needs {' '.join(sorted(strange))}", todo)
         if one in dialect.defect and not one.link.startswith("https://"):
             raise GoldenError(path, one.clause, "a defect without a link", "link the issue")

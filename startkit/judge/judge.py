@@ -3,7 +3,7 @@
 Rule: pure. No file, no clock, no engine; what it needs comes in as arguments.
 
 1. What is expected and what was seen become plain data with tokens in it.
-2. Alike: `conforms`; but an entry of the dialect says that it differs: `stale`.
+2. Alike: `conforms`; but an entry of the dialect says that it always differs: `stale`.
 3. Not alike: what the dialect's entry says is seen: `expected-difference`.
 4. Something else than the entry says: `stale`. No entry: `differs`.
 5. A test that gives `want` where the clause has a value, or none where it is computed:
@@ -58,6 +58,8 @@ def decide(clause: Clause, same: bool, seen: Any, dialect: Dialect | None) -> tu
     entry = dialect.entry(clause.id) if dialect else None
     if dialect is None or entry is None:
         return ("conforms", "") if same else ("differs", "")
+    if same and entry.sometimes:
+        return "conforms", ""
     if same:
         return "stale", f"{dialect.name} says that it differs; it does not"
     if fits(entry.seen, seen) or (entry.any_order and same_items(entry.seen, seen)):

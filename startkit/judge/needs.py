@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from startkit.judge.clause import Clause
     from startkit.observe.evidence import Seen
 
 
@@ -38,7 +37,7 @@ CAPABILITIES = {
 }
 
 
-def unmet(clause: Clause, seen: Seen) -> str | None:
-    """Return why a clause does not apply on this host, with this storage driver, or None."""
-    wanted = (NEEDS[word] for word in clause.needs if word in NEEDS)
+def unmet(needs: Iterable[str], seen: Seen) -> str | None:
+    """Return why these words are not met on this host, with this storage driver, or None."""
+    wanted = (NEEDS[word] for word in needs if word in NEEDS)
     return next((reason for met, reason in wanted if not met(seen)), None)

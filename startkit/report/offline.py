@@ -90,8 +90,9 @@ def verdicts(
 
 def verdict(clause: Clause, test: Test, seen: View, dialect: Dialect | None) -> Verdict:
     """Return what becomes of one clause when its test looks at a scene."""
-    if why := unmet(clause, seen.seen):
+    if why := unmet(clause.needs, seen.seen):
         return verdict_of(clause, "not-applicable", why)
+    dialect = dialect and dialect.on(seen.seen)
     made: list[Verdict] = []
 
     def expect(observed: Any, *, want: Any = UNSET) -> None:

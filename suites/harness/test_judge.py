@@ -251,6 +251,43 @@ def test_a_dialect_takes_what_it_does_not_say_from_the_one_before(tmp_path):
     assert said == [("io.x", "new"), ("io.y", "old"), ("io.z", "new")]
 
 
+def test_what_an_engine_has_mended_is_taken_out_of_the_dialect_before(tmp_path):
+    (tmp_path / "dialects").mkdir()
+    head = 'format = 1\nname = "{0}"\nengine = "e"\nversion = "{0}"\n'
+    entry = '[[difference]]\nclause = "io.x"\nseen = 1\nreason = "r"\n'
+    mended = '[[mended]]\nclause = "io.{}"\nreason = "r"\nsince = "2"\n'
+    (tmp_path / "dialects" / "1.toml").write_text(head.format("1") + entry)
+    new = tmp_path / "dialects" / "2.toml"
+    new.write_text(head.format("2") + 'after = "1"\n' + mended.format("x"))
+
+    assert dialects.choose(tmp_path, "e", "1").entry("io.x")
+    assert not dialects.choose(tmp_path, "e", "2").entry("io.x")
+    new.write_text(head.format("2") + 'after = "1"\n' + mended.format("y"))
+    with pytest.raises(GoldenError, match=r"io\.y: mended, and never differed"):
+        dialects.load_dialects(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [(["a", "b"], "conforms"), (["c"], "expected-difference"), (["d"], "stale")],
+)
+def test_a_race_may_be_won(observed, expected):
+    said = dialect(["c"])
+    raced = [msgspec.structs.replace(said.difference[0], sometimes=True)]
+
+    assert status(observed, msgspec.structs.replace(said, difference=raced)) == expected
+
+
+@pytest.mark.parametrize(("cgroup", "holds"), [("v2", True), ("hybrid", False), ("v1", False)])
+def test_an_entry_holds_on_the_hosts_that_it_needs(cgroup, holds):
+    entry = dialects.Entry(clause="io.x", reason="so it is", needs=["cgroup-v2"])
+    said = msgspec.structs.replace(dialect(), difference=[entry])
+    seen = offline.reference()
+    seen = msgspec.structs.replace(seen, host=msgspec.structs.replace(seen.host, cgroup=cgroup))
+
+    assert bool(said.on(seen).entry("io.x")) is holds
+
+
 def test_a_dialect_after_none_is_refused(tmp_path):
     (tmp_path / "dialects").mkdir()
     text = 'format = 1\nname = "1"\nengine = "e"\nversion = "1"\nafter = "0"\n'
@@ -329,13 +366,13 @@ def test_a_need_that_is_unmet_has_a_reason(needs, reason):
     seen = offline.reference()
     seen = msgspec.structs.replace(seen, host=msgspec.structs.replace(seen.host, cgroup="v1"))
 
-    assert unmet(clause(needs=needs), seen) == reason
+    assert unmet(needs, seen) == reason
 
 
 def test_of_an_engine_that_tells_nothing_nothing_is_said_to_be_unmet():
     seen = msgspec.structs.replace(offline.reference(), info={})
 
-    assert unmet(clause(needs=["aufs", "overlay2"]), seen) is None
+    assert unmet(["aufs", "overlay2"], seen) is None
 
 
 @pytest.mark.parametrize(
