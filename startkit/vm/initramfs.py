@@ -75,6 +75,7 @@ LAYOUTS = {
     "v2": "mount -t cgroup2 cgroup2 sys/fs/cgroup\n",
     "v1": "mount -t tmpfs -o mode=755 cgroup sys/fs/cgroup; cd sys/fs/cgroup\n"
     + "".join(f"mkdir {name}; mount -t cgroup -o {name} cgroup {name}\n" for name in V1)
+    + "ln -s cpu,cpuacct cpu; ln -s cpu,cpuacct cpuacct\n"  # as systemd does; crun asks for cpu
     + "mkdir systemd; mount -t cgroup -o none,name=systemd cgroup systemd\n",
 }
 LAYOUTS["hybrid"] = LAYOUTS["v1"] + "mkdir unified; mount -t cgroup2 cgroup2 unified\n"
