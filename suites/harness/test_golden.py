@@ -269,7 +269,10 @@ def test_a_dialect_fits_the_clauses(path):
     assert len(order) == len(set(order))
 
 
-@pytest.mark.parametrize("name", ["docker-20.10", "docker-26.1", "podman-4.3"])
+ENGINES = ("docker-20.10", "docker-26.1", "docker-28.5", "podman-4.3", "podman-5.4")
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_the_table_of_engines_counts_the_entries_of_a_dialect(name):
     dialect = dialects.load_dialects(GOLDEN)[name]
     word, _, version = name.capitalize().replace("Podman", "podman").partition("-")
