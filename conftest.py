@@ -30,7 +30,7 @@ from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target
 from startkit.targets.trials import Trials
 from startkit.targets.watch import Live, Saved, Source
-from startkit.vm import CGROUPS, VmError, image, workers
+from startkit.vm import CGROUPS, VmError, image, returned, workers
 from startkit.vm.machine import Settings
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="workers in virtual machines: where KVM works or you are not root (auto)",
     )
     group.addoption("--cgroup", choices=CGROUPS, default="v2", help="a machine's (v2)")
+    group.addoption("--kernel", type=Path, metavar="PATH", help="a machine's (startkit vm fetch's)")
+    group.addoption("--memory", type=int, metavar="MIB", help="a machine's (1024; 2048 for @...)")
+    group.addoption("--cpus", type=int, default=1, metavar="N", help="a machine's (1)")
     group.addoption(
         "--results", type=Path, metavar="DIR", help="where results go (.startkit/TARGET)"
     )
@@ -100,32 +103,43 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_worker(config):
         # The controller's place for temporary files need not exist in a machine of its own.
         Path(config.option.basetemp).parent.mkdir(parents=True, exist_ok=True)
+        if config.workerinput["machine"]:
+            config.startkit.files = returned.states(ROOT)
     else:
         # what was begun is ended by whoever began it, as with Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        take_machines(config)
-        config.pluginmanager.register(Controller(config.startkit))
+        machines = take_machines(config)
+        config.pluginmanager.register(Controller(config.startkit, machines))
         config.pluginmanager.register(Bar(config.startkit.run))
         if os.environ.get("STARTKIT_NO_SKIPS"):
             config.pluginmanager.register(NoSkips())
 
 
-def take_machines(config: pytest.Config) -> None:
+def take_machines(config: pytest.Config) -> bool:
     """Put the workers into virtual machines where that is asked for; say so."""
     options, release = config.option, config.startkit.release
     judging = not options.evidence and all("conformance" in str(word) for word in config.args)
+    count = max(len(options.tx or []), 1)
     wish = options.vm if judging or options.vm == "always" else "never"
     try:
-        taken, why = workers.choose("always" if release else wish)
-        root = image.find(release) if release else None
+        taken, why = workers.choose("always" if release else wish, options.kernel)
+        machines = Settings(
+            cgroup=options.cgroup,
+            # images and containers of a large engine
+            memory_mib=options.memory or (2048 if release else 1024),
+            cpus=options.cpus,
+            kernel=options.kernel,
+            root=image.find(release) if release else None,
+        )
+        if taken:
+            workers.check_room(count, machines, config.startkit.run.results)
     except VmError as error:
         usage(str(error))
     if taken:
-        memory = 2048 if release else 1024  # images and containers of a large engine
-        gateway = workers.gateway(Settings(cgroup=options.cgroup, memory_mib=memory, root=root))
-        options.tx = [gateway] * max(len(options.tx or []), 1)
+        options.tx = [workers.gateway(machines)] * count
         options.dist = "load" if options.dist == "no" else options.dist
     config.startkit.run.note(why or None)
+    return taken
 
 
 def usage(text: str) -> NoReturn:
@@ -154,6 +168,7 @@ class Session:
             if self.saved
             else {key: one for key, one in clauses.items() if self.judges(one.area)},
         )
+        self.files: dict[str, int] = {}  # in a machine: what was there at the start
         self.others = clauses.keys() - self.run.clauses.keys()
         for name, dialect in load_dialects(GOLDEN).items():
             check(dialect, clauses, GOLDEN / "dialects" / f"{name}.toml")
@@ -182,8 +197,9 @@ class Session:
 class Controller:
     """Gathers verdicts and evidence from all workers; writes and prints them."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, machines: bool) -> None:
         self.session = session
+        self.machines = machines
         self.run = session.run
         self.judging = False
         self.status: Callable[[], int] = self.run.code
@@ -202,8 +218,17 @@ class Controller:
             self.run.keep(broken_verdict(report, properties.get("clause")))
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker whether it has a machine of its own."""
+        node.workerinput["machine"] = self.machines
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Take a worker's evidence; a worker that crashed took its own along."""
+        """Take a worker's evidence and files; a worker that crashed took its own along."""
+        files = getattr(node, "workeroutput", {}).get("files", {})
+        returned.unpack(
+            ROOT, files, snapshots=bool(node.config.getoption("update_snapshots", False))
+        )
         for part in getattr(node, "workeroutput", {}).get("startkit", []):
             self.run.parts.append(msgspec.json.decode(part, type=Seen))
 
@@ -316,10 +341,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Send a worker's evidence to the controller."""
+    """Send a worker's evidence to the controller, and from a machine what is to be kept."""
     if is_worker(session.config):
         parts = session.config.startkit.run.parts
         session.config.workeroutput["startkit"] = [msgspec.json.encode(part) for part in parts]
+        if session.config.workerinput["machine"]:
+            before = session.config.startkit.files
+            session.config.workeroutput["files"] = returned.pack(ROOT, before)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--share", type=Path, metavar="DIR", help="a directory it can write")
     parser.add_argument("--root", type=Path, metavar="DIR", help="its root (the host's)")
     parser.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="(none)")
+    parser.add_argument(
+        "--silence", type=float, default=60, metavar="SECONDS", help="end it when it hangs (60)"
+    )
 
 
 def examine(options: argparse.Namespace) -> int:
@@ -84,7 +88,7 @@ def show(command: str, make: Callable[[], Path]) -> int:
 
 def in_machine(options: argparse.Namespace) -> int:
     """Run the command; exit as it does, or 125 where there is no machine."""
-    from startkit.vm import machine
+    from startkit.vm import machine, workers
 
     words = [word for word in options.words[:1] if word != "--"] + options.words[1:]
     first = {"python": [sys.executable], "shell": ["/bin/sh", "-i"], "run": []}[options.first]
@@ -96,9 +100,13 @@ def in_machine(options: argparse.Namespace) -> int:
         shared=options.share.resolve() if options.share else None,
         root=options.root,
         timeout_s=options.timeout,
+        silence_s=options.silence,
     )
     try:
+        workers.check_room(1, settings)
         return machine.run([*first, *words], settings)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except (OSError, VmError) as error:
         print(f"startkit vm {options.first}: {error}", file=sys.stderr)
         return NO_ANSWER

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import NamedTuple
 
-from startkit.vm import VmError
+from startkit.vm import VmError, workers
 from startkit.vm import kernel as kernels
-from startkit.vm.machine import QEMU, kvm_answers
+from startkit.vm.machine import QEMU, Settings, kvm_answers
 
 
 class Finding(NamedTuple):
@@ -41,6 +40,7 @@ def examine() -> list[Finding]:
     free = shutil.disk_usage(place).free >> 20
     short = "" if free > kernels.NEEDED_MIB else f"free {kernels.NEEDED_MIB} MiB below {place}"
     found.append(Finding("disk", f"{free} MiB free for {kernels.cache()}", short))
-    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    found.append(Finding("memory", f"{memory} MiB free"))
+    memory, needed = workers.free_memory_mib(), Settings().memory_mib
+    short = "" if memory >= needed else f"a machine takes {needed}: end something, or --memory MIB"
+    found.append(Finding("memory", f"{memory} MiB free", short))
     return found

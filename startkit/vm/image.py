@@ -10,7 +10,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from startkit.vm import VmError
-from startkit.vm.kernel import cache, call, filling
+from startkit.vm.kernel import cache, call, fill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +42,12 @@ def make(release: str) -> Path:
     if shutil.which("mmdebstrap") is None:
         raise VmError("mmdebstrap is not here: apt-get install mmdebstrap")
     place = cache() / "root" / release
-    with filling(place, NEEDED_MIB) as new:
+
+    def unpack(new: Path) -> None:
+        """Fill the place."""
         # A mirror may be a copy that is older than Debian says a list of it may be.
         call("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}",
              "--aptopt=Acquire::Check-Valid-Until false", release, str(new), MIRROR)  # fmt: skip
+
+    fill(place, NEEDED_MIB, unpack)
     return place

@@ -1,8 +1,10 @@
 """What the kernel starts: an archive of busybox, the modules that it needs, and one script.
 
 The script mounts the host's root read-only, memory over it, new /proc, /sys, /dev, /run and
-/tmp, the cgroups as they were asked for, and runs the command; its exit code goes through a
-port of its own. Source: kernel's early-userspace/buffer-format.rst (cpio), 9p.rst, cgroups(7).
+/tmp, the cgroups as they were asked for, and runs the command; signs of life and at last its
+exit code go through a port of its own.
+
+Source: kernel's early-userspace/buffer-format.rst (cpio), 9p.rst, cgroups(7).
 """
 
 from __future__ import annotations
@@ -66,9 +68,12 @@ cd /new
 port() {{ for p in sys/class/virtio-ports/*; do
     read -r name < $p/name; [ "$name" != "$1" ] || echo dev/${{p##*/}}; done; }}
 in=$(port in) out=$(port out) err=$(port err) end=$(port end)
+: > /dev/null  # the shell opens one for what runs beside it, and the real one has moved
+exec 3> $end
+while echo .; do sleep 2; done >&3 &
 mount --move . /  # or else it counts as a chroot, where no user namespace can be made
-chroot . /usr/bin/env -i {environment} /bin/sh -c {command} < $in > $out 2> $err
-echo $? > $end
+chroot . /usr/bin/env -i {environment} /bin/sh -c {command} < $in > $out 2> $err 3>&-
+echo $? >&3
 """
 V1 = ("cpuset", "cpu,cpuacct", "blkio", "memory", "devices", "freezer", "pids")
 LAYOUTS = {

@@ -8,7 +8,7 @@ Source: Documentation/x86/boot.rst (payload_offset), deb(5).
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import lzma
 import os
 import shutil
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from startkit.vm import VmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 METAPACKAGE = "linux-image-amd64"
 NEEDED_MIB = 800  # the package, what is in it, and the uncompressed kernel
@@ -63,32 +63,38 @@ def fetch() -> Kernel:
     """
     package = package_name()
     place = cache() / "kernel" / package
-    if not (place / "vmlinux").exists():
-        with filling(place, NEEDED_MIB) as new:
-            call("apt-get", "download", "-q", package, directory=new)
-            (archive,) = new.glob("*.deb")
-            call("dpkg-deb", "-x", str(archive), ".", directory=new)
-            archive.unlink()
-            (compressed,) = new.glob("boot/vmlinuz-*")
-            (new / "vmlinux").write_bytes(extract(compressed.read_bytes()))
+
+    def unpack(new: Path) -> None:
+        """Fill the place."""
+        call("apt-get", "download", "-q", package, directory=new)
+        (archive,) = new.glob("*.deb")
+        call("dpkg-deb", "-x", str(archive), ".", directory=new)
+        archive.unlink()
+        (compressed,) = new.glob("boot/vmlinuz-*")
+        (new / "vmlinux").write_bytes(extract(compressed.read_bytes()))
+
+    fill(place, NEEDED_MIB, unpack)
     return find(place / "vmlinux")
 
 
-@contextlib.contextmanager
-def filling(place: Path, needed_mib: int) -> Iterator[Path]:
-    """Give an empty directory that becomes `place` once it is filled. Raises VmError."""
-    new = place.with_name(f"{place.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
+def fill(place: Path, needed_mib: int, how: Callable[[Path], None]) -> None:
+    """Make a directory by filling another, unless it is there; one at a time. Raises VmError."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(place.parent).free >> 20 < needed_mib:
-        raise VmError(f"{place.parent}: {place.name} takes {needed_mib} MiB, free some")
-    new.mkdir()
-    try:
-        yield new
-    except BaseException:
+    with open(place.with_name(f"{place.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if place.exists():
+            return
+        if shutil.disk_usage(place.parent).free >> 20 < needed_mib:
+            raise VmError(f"{place.parent}: {place.name} takes {needed_mib} MiB, free some")
+        new = place.with_name(f"{place.name}.new")
         shutil.rmtree(new, ignore_errors=True)
-        raise
-    new.rename(place)
+        new.mkdir()
+        try:
+            how(new)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        new.rename(place)
 
 
 def package_name() -> str:

@@ -15,10 +15,11 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 import zlib
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -35,13 +36,17 @@ KVM = ("-accel", "kvm", "-cpu", "host")
 KVM_S = 2
 BARE = (QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine",
         "q35,usb=off,graphics=off,smbus=off,sata=off,vmport=off")  # fmt: skip
+SIGN = ".\n"  # of life: what a guest writes every two seconds
+# What a guest makes there is a plain file or directory of ours, whatever the guest takes it for:
+# owner, mode, device numbers and a link's target are kept as an attribute beside it.
+SHARE = "local,multidevs=remap,security_model=mapped-xattr,fmode=0644,dmode=0755"
 WORDS = ("console=ttyS0 quiet mitigations=off audit=0 nokaslr tsc=reliable no_timer_check "
          "random.trust_cpu=on cryptomgr.notests apparmor=0 reboot=t panic=-1")  # fmt: skip
 NO_V1 = " cgroup_no_v1=all"
 # What a guest gets of the environment: never the whole, it may hold secrets.
 KEPT = ("PATH", "HOME", "LANG", "TERM", "CI", "HYPOTHESIS_PROFILE", "PYTEST_ADDOPTS")
 OURS = "STARTKIT_"
-LAST_LINES = 8  # of its console, when a machine has given no answer
+LAST_LINES = 20  # of its console, when a machine has given no answer
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shared: Path | None = None
     root: Path | None = None
     timeout_s: float = 0  # none
+    silence_s: float = 60  # without a sign of life: then it hangs
 
 
 def run(argv: Sequence[str], settings: Settings) -> int:
@@ -78,10 +84,10 @@ def run(argv: Sequence[str], settings: Settings) -> int:
     for one in pumps:
         one.start()
     try:
-        ended = boot(
-            command_line(settings, kernel, files), list(files.values()), settings.timeout_s
-        )
-        code, console = read(files["end"]).strip(), read(files["console"])
+        argv = command_line(settings, kernel, files)
+        limits = Limits(settings.timeout_s, settings.silence_s, files["end"])
+        ended = boot(argv, list(files.values()), limits)
+        code, console = read(files["end"]).replace(SIGN, "").strip(), read(files["console"])
     finally:
         for fd in files.values():
             os.close(fd)
@@ -97,13 +103,12 @@ def run(argv: Sequence[str], settings: Settings) -> int:
 def command_line(settings: Settings, kernel: kernels.Kernel, files: dict[str, int]) -> list[str]:
     """Return QEMU's command line; `files`: a descriptor for each thing that it reads or writes."""
     words = WORDS + (NO_V1 if settings.cgroup == "v2" else "")
-    share = "local,security_model=none,multidevs=remap"
     place = {name: f"/proc/self/fd/{fd}" for name, fd in files.items()}
     argv = [*BARE, *accelerator(kernel),
             "-m", str(settings.memory_mib), "-smp", str(settings.cpus),
             "-kernel", str(kernel.image), "-initrd", place["initramfs"], "-append", words,
             "-serial", f"file:{place['console']}",
-            "-fsdev", f"{share},id=host,path=/,readonly=on",
+            "-fsdev", "local,multidevs=remap,security_model=none,id=host,path=/,readonly=on",
             "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
             "-device", "virtio-serial-pci,max_ports=5",
             "-chardev", "stdio,id=in,signal=off"]  # fmt: skip
@@ -112,7 +117,7 @@ def command_line(settings: Settings, kernel: kernels.Kernel, files: dict[str, in
     for name in ("in", "out", "err", "end"):
         argv += ["-device", f"virtserialport,chardev={name},name={name}"]
     if settings.shared:
-        argv += ["-fsdev", f"{share},id=shared,path={settings.shared}"]
+        argv += ["-fsdev", f"{SHARE},id=shared,path={settings.shared}"]
         argv += ["-device", "virtio-9p-pci,fsdev=shared,mount_tag=shared"]
     return argv
 
@@ -140,7 +145,7 @@ def kvm_answers(kernel: kernels.Kernel) -> bool:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     argv = [*BARE, *KVM, "-m", "256", "-kernel", str(kernel.image), "-append", WORDS]
-    return boot(argv, [], KVM_S, subprocess.DEVNULL) == "exit 0"
+    return boot(argv, [], Limits(KVM_S), subprocess.DEVNULL) == "exit 0"
 
 
 def base(kernel: kernels.Kernel) -> bytes:
@@ -183,7 +188,15 @@ def pump(source: int, target: int) -> None:
                     select.select([], [target], [])
 
 
-def boot(argv: list[str], files: list[int], timeout_s: float, errors: int | None = None) -> str:
+class Limits(NamedTuple):
+    """When a machine is ended, 0 for never. `signs`: the file that a guest alive adds to."""
+
+    timeout_s: float
+    silence_s: float = 0
+    signs: int = -1
+
+
+def boot(argv: list[str], files: list[int], limits: Limits, errors: int | None = None) -> str:
     """Run QEMU to its end, or end it; say how it ended. `errors`: where its complaints go."""
 
     def prepare() -> None:
@@ -195,9 +208,27 @@ def boot(argv: list[str], files: list[int], timeout_s: float, errors: int | None
     launcher = os.getpid()
     process = subprocess.Popen(argv, preexec_fn=prepare, pass_fds=files, stderr=errors)
     try:
-        return f"exit {process.wait(timeout_s or None)}"
-    except subprocess.TimeoutExpired:
-        return f"stopped after {timeout_s:g} s"
+        return watch(process, limits)
     finally:
         process.kill()
         process.wait()
+
+
+def watch(process: subprocess.Popen[bytes], limits: Limits) -> str:
+    """Wait until QEMU ends or a limit is reached; say which."""
+    poll = select.poll()
+    poll.register(pidfd := os.pidfd_open(process.pid), select.POLLIN)
+    began = heard = time.monotonic()
+    size = 0
+    try:
+        while not poll.poll(500):
+            now = time.monotonic()
+            if limits.timeout_s and now - began >= limits.timeout_s:
+                return f"stopped after {limits.timeout_s:g} s"
+            if limits.silence_s and (found := os.fstat(limits.signs).st_size) != size:
+                size, heard = found, now
+            if limits.silence_s and now - heard >= limits.silence_s:
+                return f"stopped: no sign of life for {limits.silence_s:g} s"
+    finally:
+        os.close(pidfd)
+    return f"exit {process.wait()}"

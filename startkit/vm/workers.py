@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from startkit.vm import VmError, machine
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
     from startkit.vm.machine import Settings
 
 WISHES = ("auto", "always", "never")
+RESULTS_MIB = 64
 
 
-def choose(wish: str) -> tuple[bool, str]:
+def choose(wish: str, image: Path | None = None) -> tuple[bool, str]:
     """Return whether to take machines, and why. Raises VmError where they must be and cannot."""
     root = os.geteuid() == 0
     if wish == "never":
         return False, ""
     try:
-        kernel = kernels.find()
+        kernel = kernels.find(image)
         if shutil.which(machine.QEMU) is None:
             raise VmError(f"{machine.QEMU} is not here")
     except VmError as error:
@@ -41,6 +43,24 @@ def choose(wish: str) -> tuple[bool, str]:
     if kvm or not root:
         return True, f"in virtual machines ({how}): " + ("KVM works" if kvm else "not root")
     return False, ""
+
+
+def free_memory_mib() -> int:
+    """Return what the kernel can give without swapping, in MiB. Source: proc(5), meminfo."""
+    words = Path("/proc/meminfo").read_text().split()
+    return int(words[words.index("MemAvailable:") + 1]) >> 10
+
+
+def check_room(count: int, settings: Settings, results: Path | None = None) -> None:
+    """Raise VmError where so many machines have no memory, or their results no disk."""
+    wanted, free = count * settings.memory_mib, free_memory_mib()
+    if wanted > free:
+        machines = f"{count} machine{'s' * (count > 1)} of {settings.memory_mib} MiB"
+        raise VmError(f"{machines}, and {free} MiB are free: take fewer (-n) or --memory MIB")
+    if results:
+        place = next(one for one in (results, *results.absolute().parents) if one.exists())
+        if shutil.disk_usage(place).free >> 20 < RESULTS_MIB:
+            raise VmError(f"{place}: results take {RESULTS_MIB} MiB, free some or use --results")
 
 
 def gateway(settings: Settings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from startkit.vm import VmError, doctor, image, initramfs, machine, workers
+from startkit.vm import VmError, doctor, image, initramfs, machine, returned, workers
 from startkit.vm import kernel as kernels
 
 STARTKIT = [sys.executable, "-m", "startkit.cli", "vm"]
@@ -71,6 +72,10 @@ def test_what_is_no_kernel_is_refused():
     ("words", "said"),
     [
         (["run", "--kernel", "/no/kernel", "--", "true"], "no kernel /no/kernel"),
+        (
+            ["run", "--memory", "99999999", "--", "true"],
+            "MiB are free: take fewer (-n) or --memory",
+        ),
         (["run", "--cgroup", "v3", "--", "true"], "invalid choice: 'v3'"),
     ],
 )
@@ -176,6 +181,74 @@ def test_a_guest_that_hangs_is_stopped_and_its_console_is_shown():
     assert done.returncode == 125
     assert "stopped after 2 s" in done.stderr
     assert "console" in done.stderr
+
+
+@needs_machine
+def test_a_guest_without_a_sign_of_life_is_stopped():
+    done = vm("run", "--silence", "4", "--", "sh", "-c", "kill -STOP -1; sleep 100")
+
+    assert done.returncode == 125
+    assert "stopped: no sign of life for 4 s" in done.stderr
+
+
+@needs_machine
+def test_what_a_guest_makes_on_the_share_is_plain_files_on_the_host(tmp_path):
+    shared, outside = tmp_path / "shared", tmp_path / "outside"
+    shared.mkdir()
+    outside.mkdir()
+    (shared / "planted").symlink_to(outside)
+    script = f"""
+        cd {shared}; mknod null c 1 3; mkfifo fifo; cp /bin/busybox root; chmod 6777 root
+        ln -s {outside} link; ls -l root; mkdir -p {outside}
+        echo x > link/through-mine; echo x > planted/through-yours
+    """
+
+    done = vm("run", "--share", str(shared), "--", "sh", "-c", script)
+
+    assert done.stdout.startswith("-rwsrwsrwx")  # the guest sees what it made
+    made = {path.name: path.lstat().st_mode for path in shared.iterdir()}
+    assert made.pop("planted")
+    assert set(made) == {"null", "fifo", "root", "link"}
+    assert {stat.S_IFMT(mode) for mode in made.values()} == {stat.S_IFREG}
+    assert not any(mode & (stat.S_ISUID | stat.S_ISGID) for mode in made.values())
+    assert not list(outside.iterdir())
+
+
+def test_of_two_who_fill_a_place_at_once_one_does(tmp_path):
+    filled = []
+
+    def how(new):
+        filled.append(new)
+        time.sleep(0.2)
+        (new / "file").touch()
+
+    threads = [Thread(target=kernels.fill, args=(tmp_path / "p", 1, how)) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    assert len(filled) == 1
+    assert [path.name for path in tmp_path.glob("*/*")] == ["file"]
+
+
+def test_of_what_a_worker_sends_only_known_names_are_written(tmp_path):
+    example, snapshot = ".hypothesis/examples/0a/ff", "golden/snapshots/test_a/test_b[c].json"
+    (tmp_path / "golden/snapshots/test_a").mkdir(parents=True)
+    (tmp_path / "golden/snapshots/test_a/test_old.json").touch()
+    before = returned.states(tmp_path)
+    for name in (example, snapshot):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    files = returned.pack(tmp_path, before)
+    assert set(files) == {example, snapshot}
+
+    host = tmp_path / "host"
+    files |= dict.fromkeys([".hypothesis/examples/../../x", "conftest.py", f"{host}/y"], b"")
+    returned.unpack(host, files, snapshots=False)
+    assert [str(one.relative_to(host)) for one in host.glob("**/*") if one.is_file()] == [example]
+    returned.unpack(host, files, snapshots=True)
+    assert (host / snapshot).read_text() == snapshot
 
 
 @needs_machine
