@@ -81,8 +81,11 @@ class Page:
             "containers start. A cell opens its evidence.</p>"
         )
         sign = "conforms" if not self.matrix.exit else "differs"
+        bad = len([one for one in self.matrix.columns if one.exit])
+        said = f"{bad} of {len(self.matrix.columns)} targets not as expected"
+        said = f"exit {self.matrix.exit}: {said}" if bad else last_line(self.matrix)
         yield (
-            f'<p class="sum"><b class="{sign}">{MARKS[sign]}</b> {escape(last_line(self.matrix))}'
+            f'<p class="sum"><b class="{sign}">{MARKS[sign]}</b> {escape(said)}'
             f"<span>{escape(taken)}, startkit {escape(self.matrix.startkit)}</span></p>"
         )
         yield "<ul class=legend>"
@@ -111,7 +114,8 @@ class Page:
             pairs = zip(names, own, strict=True)
             cells += [f"<td>{bar(kinds)}{score(one, area)}</td>" for area, kinds in pairs]
             total = f"{one.counts['conforms']}/{one.counts.total()}"
-            cells.append(f"<td>{bar(sum(own, Counter()))}<b>{total}</b></td>")
+            said = f"<small>{escape(verdict(one))}</small>" if one.exit else ""
+            cells.append(f"<td>{bar(sum(own, Counter()))}<b>{total}</b>{said}</td>")
             lines.append(f"<tr>{first}{''.join(cells)}</tr>")
         return (
             "<h2 id=targets>Targets</h2>"

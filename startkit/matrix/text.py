@@ -35,7 +35,7 @@ MEANINGS = {
     "conforms": "as the clause says",
     "expected-difference": "known difference, with its reason",
     "known-defect": "a MUST that it breaks, known to its makers",
-    "not-applicable": "the clause is about something that it lacks",
+    "not-applicable": "about something that engine or host lacks",
     "no-evidence": "nothing could be seen",
     "differs": "unexplained difference",
     "stale": "the dialect is out of date",
@@ -63,9 +63,11 @@ def verdict(one: Column) -> str:
     """Return what a column comes to, in a few words."""
     if one.failure:
         return f"not judged: {one.failure}"
-    said = sentence(one.counts, one.exit, "; ".join(one.notes[-1:])).partition(": ")[2]
-    unseen = one.counts["no-evidence"]
-    return f"{said}, {unseen} without evidence" if unseen else said
+    parts = [sentence(one.counts, one.exit).partition(": ")[2]]
+    parts += [note for note in one.notes if note.startswith("exit ")]
+    if unseen := one.counts["no-evidence"]:
+        parts.append(f"{unseen} without evidence")
+    return ", ".join(filter(None, parts))
 
 
 def score(one: Column, area: str) -> str:

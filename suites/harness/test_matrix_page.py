@@ -269,6 +269,14 @@ def test_without_any_script_a_cell_opens(visit):
     expect(opened(page)).to_contain_text("known defect")
 
 
+def test_what_is_not_as_expected_is_told_in_its_row(visit):
+    page = visit()
+
+    expect(page.locator(".sum")).to_contain_text("exit 3: 2 of 5 targets not as expected")
+    row = page.locator(".targets tr", has_text="docker").first
+    expect(row).to_contain_text("1 differs, 1 stale, 1 broken, 1 without evidence")
+
+
 def test_a_target_that_was_not_judged_is_told_in_its_row(visit):
     page = visit()
 
