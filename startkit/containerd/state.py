@@ -6,7 +6,8 @@
     ID/init/pid, starttime   who init is; from the runtime, and from the shim once the program runs
     ID/init/shim-log.json, log.json, exitStatus
 
-Rule: files are written whole or not at all; directories are 0700. Source: era 6.
+Rule: files are written whole or not at all, and not synced: what is below an exec root
+does not outlive the machine. Directories are 0700. Source: era 6.
 """
 
 from __future__ import annotations
@@ -102,8 +103,14 @@ class StateDirectory:
             raise
 
     def read(self) -> State:
-        """Return state.json. Raises OSError, msgspec.MsgspecError."""
-        return msgspec.json.decode((self.path / "state.json").read_bytes(), type=State)
+        """Return state.json, or where that is garbled what process.json has of it.
+
+        Raises OSError, msgspec.MsgspecError where neither can be read.
+        """
+        try:
+            return msgspec.json.decode((self.path / "state.json").read_bytes(), type=State)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return msgspec.json.decode((self.init / "process.json").read_bytes(), type=State)
 
     def number(self, name: str) -> int | None:
         """Return the number in one of the small files; None while it is not there."""

@@ -74,10 +74,7 @@ class Daemon:
     async def open(self) -> None:
         """Read the containers back, and find again those that run."""
         for found in self.store.load():
-            if isinstance(found, str):
-                self.warn(found)
-            else:
-                self.store.add(create.adopt(self, *found))
+            self.store.add(create.adopt(self, *found))
         await self.containerd.open()
         await restore.settle(self)
         connected = asyncio.Event()

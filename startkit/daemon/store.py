@@ -8,6 +8,7 @@ Source: article, heading on the files inside the container; era.md section 3.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 HEX = re.compile(r"[0-9a-f]{64}")
+log = logging.getLogger("dockerd")
 
 
 def now() -> str:
@@ -112,6 +114,27 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def sweep(directory: Path) -> None:
+    """Remove the temporary files of a daemon that was killed while it wrote."""
+    for temporary in directory.glob(".*.????????"):
+        temporary.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, error: Exception) -> None:
+    """Rename what is unreadable to `NAME.broken`, to be looked at; log one line."""
+    aside = path.with_name(f"{path.name}.broken")
+    if aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    os.rename(path, aside)
+    log.warning("%s set aside as %s: %s", path.name[:12], aside, error)
+
+
+def check_own(record: Record, directory: str) -> None:
+    """Raise ValueError for a record that leads elsewhere than to its own directory and layers."""
+    if record.id != directory or not HEX.fullmatch(record.mount_id):
+        raise ValueError(f"the record is of {record.id[:12]!r} on {record.mount_id[:12]!r}")
+
+
 def record_running(start: Start) -> None:
     """Step: write down that the container runs. Raises OSError, and then it does not say so."""
     container, before = start.container, start.container.record
@@ -138,14 +161,15 @@ class Store:
         """Go through a copy: callers remove containers on the way."""
         return iter(list(self.containers.values()))
 
-    def load(self) -> Iterator[tuple[Record, HostConfig] | str]:
-        """Read every container back from disk; one line stands for one that is unreadable.
+    def load(self) -> Iterator[tuple[Record, HostConfig]]:
+        """Read every container back from disk.
 
         An unreadable one is set aside as `ID.broken`, so that its files can be looked at.
         """
         for directory in sorted(self.root.iterdir()):
             if not HEX.fullmatch(directory.name):
                 continue
+            sweep(directory)
             try:
                 record = msgspec.json.decode(
                     (directory / "config.v2.json").read_bytes(), type=Record
@@ -153,11 +177,9 @@ class Store:
                 host = msgspec.json.decode(
                     (directory / "hostconfig.json").read_bytes(), type=HostConfig
                 )
-            except (OSError, msgspec.DecodeError) as error:
-                aside = directory.with_name(f"{directory.name}.broken")
-                shutil.rmtree(aside, ignore_errors=True)
-                os.rename(directory, aside)
-                yield f"container {directory.name[:12]} set aside as {aside}: {error}"
+                check_own(record, directory.name)
+            except (OSError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+                set_aside(directory, error)
                 continue
             yield record, host
 

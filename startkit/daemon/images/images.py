@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import msgspec
 
 from startkit import __version__
-from startkit.daemon.errors import BadParameter, Conflict, NotFound
+from startkit.daemon.errors import ApiError, BadParameter, Conflict, NotFound
 from startkit.daemon.images import changes, listing, model
 from startkit.daemon.images import reference as references
 from startkit.daemon.images.layerdb import LayerDb, digits
 from startkit.daemon.images.model import Image
 from startkit.daemon.images.repositories import Repositories
 from startkit.daemon.images.saved import Entry, Saved
-from startkit.daemon.store import now, write
+from startkit.daemon.store import now, set_aside, sweep, write
 from startkit.daemon.tarstream import archive_errors, decompressed, disk_error
 
 T = TypeVar("T")
@@ -50,8 +50,9 @@ class Images:
         self.images: dict[str, Image] = {}
         self.lock = asyncio.Lock()
         self.unfinished: set[asyncio.Task[Any]] = set()
-        for path in self.contents.iterdir():
-            self.take_in(path.read_bytes())
+        sweep(self.contents)
+        for path in sorted(self.contents.glob("?" * 64)):
+            self.read_back(path)
 
     def get(self, ref: str) -> Image:
         """Return the image of a name, an id or a unique id prefix.
@@ -260,6 +261,16 @@ class Images:
         image = Image(model.image_id(raw), raw, config, top, size)
         self.images[image.id] = image
         return image
+
+    def read_back(self, path: Path) -> None:
+        """Take in an image of an earlier daemon; one that is not whole is set aside."""
+        try:
+            raw = path.read_bytes()
+            if digits(model.image_id(raw)) != path.name:
+                raise ValueError("its digest is another")
+            self.take_in(raw)
+        except (ApiError, OSError, ValueError, LookupError, RecursionError) as error:
+            set_aside(path, error)
 
     async def unpack(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread, one at a time."""

@@ -14,8 +14,9 @@ import shutil
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from startkit.daemon.errors import BadParameter
-from startkit.daemon.graph import MAX_IMAGE_LAYERS
+from startkit.daemon.graph import LAYER, MAX_IMAGE_LAYERS
 from startkit.daemon.images.model import chain_ids
+from startkit.daemon.store import set_aside
 from startkit.daemon.tarstream import Digest
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ class LayerDb:
         for leftover in self.pending.iterdir():
             self.driver.remove(leftover.name)
             leftover.unlink()
-        self.layers = {layer.chain_id: layer for layer in map(read, self.root.iterdir())}
+        self.layers: dict[str, Layer] = {}
+        for directory in sorted(self.root.glob("?" * 64)):
+            try:
+                layer = read(directory)
+                self.layers[layer.chain_id] = layer
+            except (OSError, ValueError) as error:
+                set_aside(directory, error)
 
     def register(self, tar: BinaryIO, below: list[str], diff_id: str = "") -> Layer:
         """Unpack a layer's tar on top of the layers with the diff ids `below`; return the layer.
@@ -102,13 +109,19 @@ def digits(digest: str) -> str:
 def read(directory: Path) -> Layer:
     """Return the layer that a directory tells of. Raises OSError or ValueError."""
     parent = directory / "parent"
-    return Layer(
+    layer = Layer(
         chain_id=f"sha256:{directory.name}",
         diff_id=(directory / "diff").read_text(),
         cache_id=(directory / "cache-id").read_text(),
         size=int((directory / "size").read_text()),
         parent=parent.read_text() if parent.exists() else None,
     )
+    below = [layer.parent] if layer.parent else []
+    if chain_ids([*below, layer.diff_id])[-1] != layer.chain_id:
+        raise ValueError("its content or its parent is another")
+    if not LAYER.fullmatch(layer.cache_id):
+        raise ValueError(f"its cache id is {layer.cache_id!r}")
+    return layer
 
 
 def write(root: Path, layer: Layer) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from startkit.daemon.store import write
+from startkit.daemon.store import set_aside, sweep, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 
 class Repositories:
-    """Name to id. Every change is written at once."""
+    """Name to id. Every change is written at once; a garbled file is set aside."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.names: dict[str, dict[str, str]] = {}
+        sweep(path.parent)
         if path.exists():
             Names = dict[str, dict[str, dict[str, str]]]  # noqa: N806 -- a type
-            self.names = msgspec.json.decode(path.read_bytes(), type=Names)["Repositories"]
+            try:
+                self.names = msgspec.json.decode(path.read_bytes(), type=Names)["Repositories"]
+            except (ValueError, LookupError, RecursionError) as error:
+                set_aside(path, error)
 
     def find(self, reference: Reference) -> str | None:
         """Return the id that a name means."""

@@ -19,7 +19,8 @@ LINE_MAX = 100_000  # a message may quote what was sent, which is at most a head
 def unclear(data, got, ended):
     """Return what is wrong with the answer to one request's bytes."""
     wrong = [] if ended or may_wait(data) else ["no end"]
-    if ended and not got and data.strip():
+    may_be_cut = re.search(rb"\r\n\r\n|\n\n", data) and re.search(rb"chunked|Length: [^0]", data)
+    if ended and not got and data.strip() and not may_be_cut:
         wrong.append("no answer")
     for status in map(int, re.findall(rb"^HTTP/1.1 (\d+)", got, re.MULTILINE)):
         # dockerd's own answer where the kernel or the runtime does not want a container so
