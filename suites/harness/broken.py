@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(os.environ.get("STARTKIT_BROKEN_CHECKOUT") or Path(__file__).parents[2])
 HERE = Path(__file__).parent
+PARENT = f"/startkit-broken-{os.getpid()}"
 LIMIT_S = 400
 AREAS = ("lifecycle", "rootfs", "files", "bundle", "io", "process", "cgroup")
 SECRET = "what the host keeps to itself"
@@ -138,32 +139,34 @@ class Outcome(NamedTuple):
     conforming: list[str]
 
 
-def judge(name: str, place: Path) -> Outcome:
-    """Run the suite on a broken target, everything temporary in `place`. End what is left."""
+def suite(name: str, place: Path) -> subprocess.Popen[bytes]:
+    """Begin to judge a broken target, everything temporary in `place`; the caller ends it."""
     (place / "t").mkdir()
-    secret = place / "host"
-    secret.mkdir()
-    (secret / "secret").write_text(f"{SECRET}\n")
-    parent = f"/startkit-broken-{os.getpid()}"
+    (place / "host").mkdir()
+    (place / "host" / "secret").write_text(f"{SECRET}\n")
     own = {
         "TMPDIR": str(place / "t"),
         "PYTHONPATH": str(ROOT),
-        "STARTKIT_BROKEN_PARENT": parent,
-        "STARTKIT_BROKEN_SECRET": str(secret / "secret"),
-        "STARTKIT_BROKEN_HOST": str(secret),
+        "STARTKIT_BROKEN_PARENT": PARENT,
+        "STARTKIT_BROKEN_SECRET": str(place / "host" / "secret"),
+        "STARTKIT_BROKEN_HOST": str(place / "host"),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--vm=never"]
     command += [*target(name, place), f"--results={place / 'results'}", f"--basetemp={place / 'b'}"]
-    begin = time.monotonic()
-    with (place / "said").open("wb+") as said:
-        child = subprocess.Popen(
+    with (place / "said").open("wb") as said:
+        return subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **own}, stdout=said, stderr=said
         )
+
+
+def judge(name: str, place: Path) -> Outcome:
+    """Run the suite on a broken target. End what is left."""
+    begin = time.monotonic()
+    with suite(name, place) as child:
         try:
             status = child.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.wait()
             status = -9
     seconds = time.monotonic() - begin
     try:
@@ -176,8 +179,8 @@ def judge(name: str, place: Path) -> Outcome:
     why = next(
         (one["reason"] for one in verdicts if one["status"] in ("no-evidence", "broken")), ""
     )
-    left = leftovers(place, parent, child.pid)
-    if not (secret / "secret").exists():
+    left = leftovers(place, child.pid)
+    if not (place / "host" / "secret").exists():
         left.append("THE HOST'S FILE IS GONE")
     evidence = place / "results" / "evidence.json"
     if evidence.exists() and SECRET in evidence.read_text():
@@ -208,31 +211,39 @@ def target(name: str, place: Path) -> list[str]:
     return [*files, "-k", "plain", f"--target={recipe}"]
 
 
-def leftovers(place: Path, parent: str, suite: int) -> list[str]:
-    """Return what is left of the target, and take it away. `suite`: the pid in trials' ids."""
-    found = []
+def processes(place: Path) -> dict[int, str]:
+    """Return pid -> arguments of who bears `place` in environment, arguments, or its root."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            # its environment, its arguments, or the overlay that its root lies in
-            texts = [(path / name).read_bytes() for name in ("environ", "cmdline")]
-            if os.readlink(path / "ns/mnt") != os.readlink("/proc/self/ns/mnt"):
-                texts.append((path / "mountinfo").read_bytes())
+            texts = [(path / name).read_bytes() for name in ("cmdline", "environ")]
+            mounts = (path / "mountinfo").read_bytes().splitlines()
+            texts += [line for line in mounts if line.split()[4] == b"/"]
             if any(str(place).encode() in text for text in texts):
-                found.append(f"process {texts[1].replace(bytes(1), b' ').decode()[:60]}")
-                os.kill(int(path.name), signal.SIGKILL)
+                found[int(path.name)] = texts[0].replace(bytes(1), b" ").decode()[:60]
+    return found
+
+
+def leftovers(place: Path, pid: int) -> list[str]:
+    """Return what is left of the target, and take it away. `pid`: the suite's, in trials' ids."""
+    found = []
+    for one, words in processes(place).items():
+        found.append(f"process {words}")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
     time.sleep(0.2 if found else 0)
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         if (mounted := line.split()[4]).startswith(str(place)):
             found.append(f"mount {mounted}")
             subprocess.run(["umount", "-l", mounted], check=False)
     for top in (*Path("/sys/fs/cgroup").glob("*/"), Path("/sys/fs/cgroup")):
-        names = (f"{parent[1:]}-forks/", f"{parent[1:]}/*/", f"startkit-*-{suite}/")
+        names = (f"{PARENT[1:]}-forks/", f"{PARENT[1:]}/*/", f"startkit-*-{pid}/")
         for group in [group for name in names for group in top.glob(name)]:
             found.append(f"cgroup {group}")
             with contextlib.suppress(OSError):
                 group.rmdir()
         with contextlib.suppress(OSError):
-            (top / parent[1:]).rmdir()
+            (top / PARENT[1:]).rmdir()
     found += [f"path {path}" for path in (place / "t").iterdir()]
     if os.path.exists("/run/startkit-broken"):
         found += [f"path {path}" for path in Path("/run/startkit-broken").iterdir()]

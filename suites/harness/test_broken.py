@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import time
 from pathlib import Path
 
 import broken
@@ -37,3 +39,30 @@ def test_a_broken_target_is_told_and_leaves_nothing(name):
     assert phrase in made.said + made.why
     assert "broken" not in made.counts
     assert made.conforming == [] or status != 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
+def test_what_a_suite_began_ends_with_it(number):
+    with tempfile.TemporaryDirectory(prefix="sk-", ignore_cleanup_errors=True) as directory:
+        place = Path(directory)
+        with broken.suite("stop-hangs", place) as child:
+            wait_for(lambda: any(map(runs, place.glob("t/*/data/containers/*/config.v2.json"))))
+            child.send_signal(number)
+            child.wait(60)
+            wait_for(lambda: not broken.processes(place))
+
+        left = broken.leftovers(place, child.pid)
+        assert [one for one in left if not one.startswith("path") or number != signal.SIGKILL] == []
+
+
+def runs(config):
+    """Say whether a file describes the scene's container, running."""
+    text = config.read_text()
+    return "startkit-plain" in text and '"Running":true' in text.replace(" ", "")
+
+
+def wait_for(fact):
+    end = time.monotonic() + 60
+    while not fact() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert fact()
