@@ -129,7 +129,7 @@ def test_a_release_that_is_not_there_is_named(word, said, monkeypatch, tmp_path)
 @needs_machine
 @pytest.mark.parametrize(
     ("cgroup", "shows"),
-    [("v1", "cpuset"), ("hybrid", "unified"), ("v2", "cgroup.controllers")],
+    [("v1", "cpuacct"), ("hybrid", "unified"), ("v2", "cgroup.controllers")],
 )
 def test_a_guest_is_root_on_its_own_kernel_and_harms_nobody(cgroup, shows, tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET", "of the host")
