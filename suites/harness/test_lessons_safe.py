@@ -156,3 +156,17 @@ def test_a_user_is_told_of_machines(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(lesson.LessonError, match="run startkit vm fetch"):
         check.check(one, file, vm=True)
+
+
+if os.environ.get("HYPOTHESIS_PROFILE") == "thorough":  # half a minute, where KVM does not work
+
+    @pytest.mark.timeout(400)
+    def test_in_a_machine_the_same_is_said_and_nothing_is_written_here(tmp_path):
+        one = BY_NAME["hostname"]
+        file = tmp_path / one.file
+        file.write_text(one.page("open('/usr/left-behind', 'w')\nwhile True: pass"))
+        outcome = check.check(one, file, vm=True)
+
+        assert "  yours     03_hostname.py:35: no end after 3 s" in outcome.text
+        assert not os.path.exists("/usr/left-behind")
+        assert left() == []
