@@ -281,8 +281,14 @@ class Images:
         """Await `work`, which goes on when the client that asked for it vanishes."""
         task = asyncio.ensure_future(work)
         self.unfinished.add(task)
-        task.add_done_callback(self.unfinished.discard)
+        task.add_done_callback(self.settle)
         return await asyncio.shield(task)
+
+    def settle(self, task: asyncio.Task[Any]) -> None:
+        """Forget a task; its error, if nobody is left to be told, is not an error of the loop."""
+        self.unfinished.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def spool(self, read: Read) -> BinaryIO:
         """Write a body to a file without a name, and return it at its start.
