@@ -215,7 +215,7 @@ def test_pytest_says_the_same_and_writes_junit(tmp_path, clean):
     course.init(tmp_path / "course")
     command = [sys.executable, "-m", "pytest", "-q", "-k", "hostname", "--junitxml=class.xml"]
     done = subprocess.run(
-        command, cwd=tmp_path / "course", capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path / "course", capture_output=True, text=True, timeout=110, check=False
     )
     case = ET.parse(tmp_path / "course" / "class.xml").find(".//testcase")
 

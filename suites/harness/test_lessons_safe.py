@@ -118,7 +118,7 @@ def test_two_workers_keep_each_others_progress(tmp_path):
         one = BY_NAME[name]
         (tmp_path / "course" / one.file).write_text(one.page(one.answer()))
     done = subprocess.run(
-        words, cwd=tmp_path / "course", capture_output=True, timeout=60, check=False
+        words, cwd=tmp_path / "course", capture_output=True, timeout=110, check=False
     )
     records = course.Course(tmp_path / "course").records
 
@@ -135,7 +135,7 @@ def test_a_class_is_one_report_with_a_name_for_each(tmp_path):
     words = [sys.executable, "-m", "pytest", "-k", "hostname", "--rootdir", "."]
     words += ["--import-mode=importlib", "-o", "junit_family=xunit1", "--junitxml", "class.xml"]
     subprocess.run(
-        [*words, "alice", "bob"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+        [*words, "alice", "bob"], cwd=tmp_path, capture_output=True, timeout=110, check=False
     )
     cases = ET.parse(tmp_path / "class.xml").findall(".//testcase")
 
