@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import broken
+import broken_engine
+import broken_runtime
 import pytest
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
@@ -23,6 +25,13 @@ pytestmark = [
     ),
     pytest.mark.timeout(broken.LIMIT_S + 60),
 ]
+
+
+def test_every_broken_target_has_its_outcome():
+    names = [*broken_engine.ENGINES, *(f"runtime:{name}" for name in broken_runtime.RUNTIMES)]
+
+    assert names == list(broken.TARGETS)
+    assert {*names} > broken.QUICK
 
 
 @pytest.mark.parametrize(
