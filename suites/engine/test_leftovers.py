@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+STARTS = {"ci": 60, "thorough": 2000}.get(settings.get_current_profile_name(), 30)
 SETTLE_S = 0.05  # there is no event for the last descriptor that a daemon closes
 BODY = {"Image": "startkit/base", "Cmd": ["sleep", "100"], "HostConfig": {"NetworkMode": "none"}}
 
@@ -37,6 +39,7 @@ def look(engine):
         "fifos": [str(p) for p in below if stat.S_ISFIFO(p.lstat().st_mode)],
         "files": sorted(str(p) for p in below if p.name != "log"),
         "descriptors": [sorted(k for k in held(pid) if k != "socket") for pid in pids],
+        "threads": [len(os.listdir(f"/proc/{pid}/task")) for pid in pids],
         "children": [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in pids],
     }
 
@@ -56,12 +59,13 @@ def start_and_remove(engine, body=BODY):
     return status
 
 
-def test_thirty_starts_leave_nothing(make_engine):
+@pytest.mark.timeout(3600)
+def test_many_starts_leave_nothing(make_engine):
     engine = make_engine()
     start_and_remove(engine)
     before = traces(engine)
 
-    assert {start_and_remove(engine) for _ in range(30)} == {204}
+    assert {start_and_remove(engine) for _ in range(STARTS)} == {204}
 
     assert traces(engine) == before
     assert list(held(engine.daemon.pid)).count("socket") < 15
