@@ -54,13 +54,16 @@ def test_a_broken_target_is_told_and_leaves_nothing(name):
 def test_what_a_suite_began_ends_with_it(number):
     with tempfile.TemporaryDirectory(prefix="sk-", ignore_cleanup_errors=True) as directory:
         place = Path(directory)
-        with broken.suite("stop-hangs", place) as child:
+        child = broken.suite("stop-hangs", place)
+        try:
             wait_for(lambda: any(map(runs, place.glob("t/*/data/containers/*/config.v2.json"))))
             child.send_signal(number)
             child.wait(60)
             wait_for(lambda: not broken.processes(place))
-
-        left = broken.leftovers(place, child.pid)
+        finally:
+            child.kill()
+            child.wait()
+            left = broken.leftovers(place, child.pid)
         assert [one for one in left if not one.startswith("path") or number != signal.SIGKILL] == []
 
 
