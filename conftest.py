@@ -27,7 +27,7 @@ from startkit.observe.life import load_recipes
 from startkit.report import offline, result, text
 from startkit.report.run import Run
 from startkit.targets.guest import Guest
-from startkit.targets.target import TargetError, find_target
+from startkit.targets.target import TargetError, find_target, is_runtime
 from startkit.targets.trials import Trials
 from startkit.targets.watch import Live, Saved, Source
 from startkit.vm import CGROUPS, VmError, image, returned, workers
@@ -55,7 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--target",
         default="startkit",
         metavar="WHAT",
-        help="unix:///PATH of a running engine, a recipe (startkit, docker, podman) or its file",
+        help="unix:///PATH of a running engine, a recipe (startkit, docker, podman) or its file; "
+        "with @RELEASE, or a runtime with @RELEASE, in a virtual machine",
     )
     group.addoption(
         "--runtime",
@@ -156,7 +157,8 @@ class Session:
         self.recipes = load_recipes(GOLDEN / "scenes.toml")
         self.saved = Saved(options.evidence) if options.evidence else None
         word, _, self.release = (options.runtime or options.target).partition("@")
-        self.target = None if options.runtime else find_target(word)
+        alone = options.runtime or (self.release and is_runtime(word))
+        self.target = None if alone else find_target(word)
         self.runtime = self.target.runtime if self.target else word
         clauses = load_clauses(GOLDEN)
         name = self.name()

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from startkit.matrix.table import OUTPUT, is_runtime
+from startkit.matrix.table import OUTPUT
+from startkit.targets.target import is_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,7 +19,7 @@ from startkit.judge.text import source_text
 from startkit.judge.verdict import JUDGED, Status
 from startkit.report import result
 from startkit.report.text import silence
-from startkit.targets.target import RECIPES, find_target
+from startkit.targets.target import find_target, is_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -179,13 +179,6 @@ def output(place: Path) -> tuple[str, int]:
     code = lines.pop().removeprefix("exit ") if lines else "0"
     said = lines[-1].removeprefix("Exit: ") if lines else ""
     return said, int(code) if code in ("0", "1", "3") else BROKEN
-
-
-def is_runtime(word: str) -> bool:
-    """Say whether a word names an OCI runtime alone: no socket, no recipe's name or file."""
-    name = word.partition("@")[0]
-    recipe = name.endswith(".toml") or (RECIPES / f"{name}.toml").exists()
-    return not recipe and not name.startswith("unix://")
 
 
 def about(name: str) -> dict[str, dict[str, int]]:

@@ -142,6 +142,13 @@ def last_line(log: Path) -> str:
     )
 
 
+def is_runtime(word: str) -> bool:
+    """Say whether a word names an OCI runtime alone: no socket, no recipe's name or file."""
+    name = word.partition("@")[0]
+    recipe = name.endswith(".toml") or (RECIPES / f"{name}.toml").exists()
+    return not recipe and not name.startswith("unix://")
+
+
 def find_target(word: str) -> Target:
     """Return the target that a person named: unix:///PATH, a recipe's name, or a recipe's file.
 
