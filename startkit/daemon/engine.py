@@ -85,6 +85,7 @@ class Daemon:
 
         self.later(self.containerd.follow(on_connect, self.on_exit))
         await connected.wait()
+        await restore.end_lost(self)
 
     async def close(self) -> None:
         """Stop every container, then containerd."""

@@ -6,10 +6,13 @@ import os
 import random
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from startkit.observe import procfs
 
 RECORDS = ("config.v2.json", "hostconfig.json")
 EXAMPLES = max(4, settings().max_examples // 12)
@@ -88,3 +91,37 @@ def test_a_running_container_whose_state_file_is_garbled_stays_attached(make_eng
     said, _ = engine.popen("attach", made).communicate(b"a\n", timeout=10)
     assert (said, engine.ok("wait", made)) == (b"got a\n", "7")
     assert engine.ok("rm", made) == made
+
+
+def test_a_running_container_whose_record_is_garbled_is_ended_and_the_others_go_on(make_engine):
+    engine = make_engine()
+    script = "read line; echo got $line; exit 7"
+    other = engine.ok("run", "-d", "-i", "$IMAGE", "sh", "-c", script)
+    before = traces(engine, other)
+    loud = "while echo up; do :; done"
+    lost = [engine.ok("run", "-d", *more, "$IMAGE", "sh", "-c", loud) for more in ([], ["-t"])]
+    lost += [engine.ok("run", "-d", "$IMAGE", "sleep", "1000") for _ in range(2)]
+    engine.ok("pause", lost[2])
+    pids = [engine.state(made)["Pid"] for made in lost]
+    engine.crash()
+    os.kill(pids[3], signal.SIGKILL)
+    for made in lost:
+        record = engine.root / "data/containers" / made / RECORDS[0]
+        record.write_bytes(record.read_bytes()[:99])
+
+    engine.up()
+
+    log = (engine.root / "log").read_text()
+    assert [log.count(f"{made[:12]} has no record: ended") for made in lost] == [1] * len(lost)
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert traces(engine, other) == before
+    said, _ = engine.popen("attach", other).communicate(b"a\n", timeout=10)
+    assert (said, engine.ok("wait", other)) == (b"got a\n", "7")
+
+
+def traces(engine, running):
+    """Return what running containers have: mounts, cgroups, bundles and state directories."""
+    places = ("libcontainerd/*", "libcontainerd/containerd/*", "runtime-runc/*")
+    made = [path for place in places for path in (engine.root / "exec").glob(place)]
+    mounts = [mount.target for mount in procfs.mounts() if str(engine.root) in mount.target]
+    return sorted([*map(str, made), *mounts, *engine.cgroups()])
