@@ -1,10 +1,7 @@
-"""Options of a run, the check of golden/ before it, the scheduler, and the results after it.
+"""Options of a run, the check of golden/ before it, and the results after it.
 
 Rule: no fixtures here, and no judging. What is wrong with the command line or with
 golden/ is said in one line by the controller, before anything starts, with exit 2.
-
-2026-11-24: an own scheduler, because `--dist loadgroup` does not group on pytest 9.2
-(pytest-dev/pytest-xdist#1386): a scene would be started on every worker.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ from startkit.observe.evidence import Seen
 from startkit.observe.life import load_recipes
 from startkit.report import offline, result, text
 from startkit.report.run import Run
+from startkit.report.scheduler import CONFORMANCE, ByScene
 from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target, is_runtime
 from startkit.targets.trials import Trials
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent
 GOLDEN = ROOT / "golden"
-CONFORMANCE = "suites/conformance/"
 USAGE = 2
 
 # no deadline: what a mount or a process takes is the machine's affair
@@ -220,6 +217,19 @@ class Controller:
             self.run.keep(broken_verdict(report, properties.get("clause")))
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: Any, sched: Any) -> None:
+        """Say which test lost its worker; it is judged when it runs again, or broken."""
+        if not crashitem.startswith(CONFORMANCE):
+            return
+        if sched.lost[crashitem] == 1:
+            self.run.note(f"a worker was lost in {crashitem} and replaced")
+            report.outcome = "rerun"
+        else:
+            clauses = {test.__name__: name for name, _, test in offline.marks(ROOT / CONFORMANCE)}
+            name = crashitem.partition("::")[2].partition("[")[0]
+            report.user_properties.append(("clause", clauses.get(name)))
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker whether it has a machine of its own."""
         node.workerinput["machine"] = self.machines
@@ -353,16 +363,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByScene:
     """Keep a scene on one worker: it is started once."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByScene(LoadScopeScheduling):
-        """Scope of a conformance test: its scene. Of any other test: its file."""
-
-        def _split_scope(self, nodeid: str) -> str:
-            file, _, name = nodeid.partition("::")
-            scene = name.partition("[")[2].removesuffix("]")
-            return scene if scene and nodeid.startswith(CONFORMANCE) else file
-
     return ByScene(config, log)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import offline
 import pytest
 
 from startkit.observe.collect import host
@@ -136,3 +137,35 @@ def test_a_run_writes_evidence_verdicts_and_reports(tmp_path):
     ]
     told = json.loads((tmp_path / "results" / "ctrf.json").read_text())["results"]
     assert told["summary"]["tests"] == len(written.verdicts) == len(told["tests"])
+
+
+KILLER = """
+import os
+from pathlib import Path
+
+def pytest_runtest_call(item):
+    place = Path(__file__).with_name(item.originalname)
+    if place.exists() and (left := place.read_text()):
+        place.write_text(left[1:])
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(("workers", "times", "code"), [("-n2", 1, 0), ("-n1", 3, 3)])
+def test_what_a_lost_worker_was_at_runs_once_more(tmp_path, monkeypatch, workers, times, code):
+    (tmp_path / "killer.py").write_text(KILLER)
+    kills = tmp_path / "test_the_host_name_has_the_domain"
+    kills.write_text("x" * times)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    few = ["-k", "host_name or hostname or only_root or read_only or user", "-p", "killer"]
+
+    ran = suite(tmp_path, f"--evidence={offline.REFERENCE}", workers, *few)
+
+    verdicts = {one.clause: one for one in result.read(tmp_path / "results").verdicts}
+    lost = verdicts.pop("bundle.hostname.domain")
+    assert {one.status for one in verdicts.values()} == {"conforms"}
+    assert (ran.returncode, lost.status) == (code, "broken" if code else "conforms")
+    place = "suites/conformance/test_bundle.py::test_the_host_name_has_the_domain[hostname]"
+    assert f"a worker was lost in {place} and replaced\n" in ran.stdout
+    assert ("crashed while running" in lost.reason) == bool(code)
+    assert len(kills.read_text()) == max(times - 2, 0)
