@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 import pytest
 from hypothesis import settings
+from scheduler import CONFORMANCE, ByScene
 
 from startkit.judge.clause import load_clauses
 from startkit.judge.dialect import Dialect, check, choose, load_dialects
@@ -23,7 +24,6 @@ from startkit.observe.evidence import Seen
 from startkit.observe.life import load_recipes
 from startkit.report import offline, result, text
 from startkit.report.run import Run
-from startkit.report.scheduler import CONFORMANCE, ByScene
 from startkit.targets.guest import Guest
 from startkit.targets.target import TargetError, find_target, is_runtime
 from startkit.targets.trials import Trials

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CONFORMANCE = "suites/conformance/"
 
 
-class ByScene(LoadScopeScheduling):  # type: ignore[misc]
+class ByScene(LoadScopeScheduling):
     """Scope of a conformance test: its scene. Of any other test: its file.
 
     A test whose worker is lost runs once more; one that takes two workers does not.
