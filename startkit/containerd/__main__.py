@@ -57,7 +57,7 @@ def listening_socket(address: str) -> socket.socket:
 
 
 async def serve(service: Service, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; containers go on without us."""
+    """Serve until SIGTERM or SIGINT; containers go on without us, starts under way are undone."""
     service.restore()
     server = Server([service])
     stop = asyncio.Event()
@@ -66,6 +66,9 @@ async def serve(service: Service, listener: socket.socket) -> None:
     await server.start(sock=listener)
     log.info("listening; %d containers found again", len(service.containers))
     await stop.wait()
+    for start in service.starts:
+        start.cancel()
+    await asyncio.gather(*service.starts, return_exceptions=True)  # before the callers hear of it
     server.close()
     await server.wait_closed()
 

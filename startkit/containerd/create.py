@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from startkit import steps
@@ -59,7 +60,9 @@ async def await_report(container: Container) -> None:
     assert container.shim
     try:
         await shims.hear(container.shim)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, CancelledError):  # we end; the shim would live as long as its program
+            shims.kill_group(container.shim)
         await shims.reap(container.shim)
         if container.shim.returncode != 1:  # it did not end by itself
             shims.kill_group(container.shim)

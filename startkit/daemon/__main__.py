@@ -1,7 +1,8 @@
 """Our dockerd: `startkit-dockerd`, in the foreground, with dockerd's own flag names.
 
 One line on stdout when it is ready, one on stderr when it cannot be. SIGTERM and SIGINT
-end it cleanly. The data root is locked: a second daemon on it is refused.
+end it cleanly, a second one without patience. The data root is locked: a second daemon
+on it is refused.
 """
 
 from __future__ import annotations
@@ -126,10 +127,10 @@ async def serve(options: argparse.Namespace, hosts: list[str]) -> None:
     from startkit.daemon.engine import Config, Daemon
     from startkit.daemon.listen import Server
 
-    stopping = asyncio.Event()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, lambda: (hurry if stopping.is_set() else stopping).set())
     loop.set_exception_handler(tell)
     daemon = Daemon(
         Config(
@@ -153,8 +154,10 @@ async def serve(options: argparse.Namespace, hosts: list[str]) -> None:
         await stopping.wait()
         server.stop_listening()
     finally:
-        await daemon.close()
+        await daemon.close(hurry)
         await server.close()
+        # a further signal, once the loop has gone, would kill us before the pid file is removed
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

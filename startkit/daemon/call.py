@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from startkit.daemon.store import Container
 
 UP_S = 20.0  # an interpreter's start on a busy machine, many times over
+END_S = 10.0  # of containerd; it may have to undo starts
 POLL_S = 0.005
 INIT = "init"
 # what a call raises when containerd dies; AttributeError: grpclib's connection forgets its
@@ -55,6 +56,7 @@ class Containerd:
         self.changed = asyncio.Condition()
         self.connections = 0  # streams of events so far
         self.stands = False  # whether the last of them does
+        self.closing = False  # then there is no next containerd to wait for
 
     @property
     def stub(self) -> api_grpc.APIStub:
@@ -105,20 +107,29 @@ class Containerd:
         self.pidfile.write_text(str(self.child.pid))
 
     async def close(self) -> None:
-        """End containerd: ours by its handle, an earlier dockerd's by its pid file."""
-        if self.channel:
-            self.channel.close()
+        """End containerd: ours by its handle, an earlier dockerd's by its pid file.
+
+        It undoes the starts that are under way; who waits for one hears of it.
+        """
+        self.closing = True
+        async with self.changed:
+            self.changed.notify_all()
         with contextlib.suppress(OSError, ValueError):
             pid = self.child.pid if self.child else int(self.pidfile.read_text())
             handle = os.pidfd_open(pid)
             try:
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
-                await ended(handle)
+                await asyncio.wait_for(ended(handle), END_S)
+            except TimeoutError:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
             finally:
                 os.close(handle)
         if self.child:
             self.child.wait()
-        self.pidfile.unlink(missing_ok=True)
+        if self.channel:
+            self.channel.close()
+        for path in (self.pidfile, self.socket):
+            path.unlink(missing_ok=True)
 
     async def create(self, container: Container, runtime: str, arguments: list[str]) -> int:
         """Have the container started; return its init's pid, 0 where it has ended meanwhile.
@@ -176,11 +187,16 @@ class Containerd:
     async def connected(self, after: int = 0) -> int:
         """Wait for a stream of events later than `after`; return its number, from 1.
 
-        Raises TimeoutError, an OSError.
+        Raises TimeoutError, an OSError; ConnectionError where there will be none.
         """
+
+        def holds() -> bool:
+            return self.closing or (self.stands and self.connections > after)
+
         async with self.changed:
-            newer = self.changed.wait_for(lambda: self.stands and self.connections > after)
-            await asyncio.wait_for(newer, UP_S)
+            await asyncio.wait_for(self.changed.wait_for(holds), UP_S)
+            if self.closing:
+                raise ConnectionError("the daemon ends")
             return self.connections
 
     async def signal(self, container: Container, number: int) -> None:

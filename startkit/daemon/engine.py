@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from startkit.daemon import cgroup, create, describe, io, layers, logs, restore, start, stop
+from startkit.daemon import create, describe, io, layers, logs, restore, shutdown, start, stop
 from startkit.daemon.call import Containerd
 from startkit.daemon.errors import BadParameter, Conflict
 from startkit.daemon.events import Events
@@ -70,6 +70,8 @@ class Daemon:
         self.events = Events()
         self.containerd = Containerd(config.exec_root / "libcontainerd", config.log_level)
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.following: asyncio.Task[Any] | None = None  # the one task that does not end by itself
+        self.closing = False  # then nothing is started any more
 
     async def open(self) -> None:
         """Read the containers back, and find again those that run."""
@@ -83,19 +85,13 @@ class Daemon:
             await restore.reconcile(self)
             connected.set()
 
-        self.later(self.containerd.follow(on_connect, self.on_exit))
+        self.following = self.later(self.containerd.follow(on_connect, self.on_exit))
         await connected.wait()
         await restore.end_lost(self)
 
-    async def close(self) -> None:
-        """Stop every container, then containerd."""
-        running = [container for container in self.store if container.running]
-        await asyncio.gather(*(self.stop(c, None) for c in running), return_exceptions=True)
-        for task in list(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.containerd.close()
-        cgroup.remove_parents(self.config.exec_root)
+    async def close(self, hurry: asyncio.Event) -> None:
+        """Stop every container, then containerd; give them no more time once there is a hurry."""
+        await shutdown.shut_down(self, hurry)
 
     def on_exit(self, container_id: str, status: int) -> None:
         """Note an end that containerd has told of."""
@@ -103,11 +99,12 @@ class Daemon:
         if container:
             self.later(stop.finish(self, container, status))
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside the requests; an error goes to the log."""
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.settle)
+        return task
 
     def settle(self, task: asyncio.Task[Any]) -> None:
         """Forget a finished task, but not its error."""

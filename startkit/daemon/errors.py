@@ -48,6 +48,12 @@ class ServerError(ApiError):
     status = 500
 
 
+class ShuttingDown(ApiError):
+    """503: the daemon ends."""
+
+    status = 503
+
+
 class NotSupported(ApiError):
     """501: Docker can do it, startkit leaves it out; the message names it."""
 

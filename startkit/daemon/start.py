@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 from startkit import steps
 from startkit.daemon import bundle, call, cgroup, files, io, logs, rootfs, store
 from startkit.daemon.call import RuntimeFailure
-from startkit.daemon.errors import ApiError, BadParameter, Conflict, NotModified, ServerError
+from startkit.daemon.errors import (
+    ApiError,
+    BadParameter,
+    Conflict,
+    NotModified,
+    ServerError,
+    ShuttingDown,
+)
 from startkit.steps import Step
 
 if TYPE_CHECKING:
@@ -71,6 +78,8 @@ async def start(daemon: Daemon, container: Container) -> None:
 async def start_locked(daemon: Daemon, container: Container) -> None:
     """Go through the steps, alone with the container. Raises as `start` does."""
     async with container.lock:
+        if daemon.closing:
+            raise ShuttingDown("the daemon is shutting down")
         if container.record.state.paused:
             raise Conflict("cannot start a paused container, try unpause instead")
         if container.running:
