@@ -50,10 +50,12 @@ def counts_against(verdict: Verdict, clause: Clause | None, *, strict: bool = Fa
 def exit_code(
     verdicts: Iterable[Verdict], clauses: Mapping[str, Clause], *, strict: bool = False
 ) -> int:
-    """Return 0 as expected, 1 differs or stale, 3 broken or nothing judged."""
+    """Return 0 as expected, 1 differs or stale, 3 broken, or something without evidence."""
     found = list(verdicts)
     statuses = {verdict.status for verdict in found}
     if "broken" in statuses or not statuses & JUDGED:
         return 3
     against = (counts_against(one, clauses.get(one.clause), strict=strict) for one in found)
-    return 1 if any(against) else 0
+    if any(against):
+        return 1
+    return 3 if "no-evidence" in statuses else 0  # who hangs is not as expected

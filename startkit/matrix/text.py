@@ -162,8 +162,7 @@ def alike(section: Section) -> Iterator[str]:
 
 def last_line(matrix: Matrix) -> str:
     """Return the sentence that says the exit status and whose it is."""
-    told = [one for one in matrix.columns if one.exit or one.counts["no-evidence"]]
-    own = [f"{one.target}: {verdict(one)}" for one in told]
+    own = [f"{one.target}: {verdict(one)}" for one in matrix.columns if one.exit]
     return f"exit {matrix.exit}: {'; '.join(own) or 'as expected'}"
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from startkit import __version__
 from startkit.judge.text import failure_text
-from startkit.judge.verdict import Verdict, counts_against, exit_code
+from startkit.judge.verdict import JUDGED, Verdict, counts_against, exit_code
 from startkit.report import html, result, text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Run(msgspec.Struct, kw_only=True):
             self.verdicts.append(verdict)
 
     def code(self) -> int:
-        """Return 0 as expected, 1 differs or stale, 3 broken or nothing judged."""
+        """Return 0 as expected, 1 differs or stale, 3 broken, or something without evidence."""
         return exit_code(self.verdicts, self.clauses, strict=self.strict)
 
     def areas(self) -> list[str]:
@@ -57,8 +57,12 @@ class Run(msgspec.Struct, kw_only=True):
     def why(self) -> str:
         """Return why the exit status is 3."""
         broken = [one.clause for one in self.verdicts if one.status == "broken"]
-        nothing = f"nothing was judged: {text.silence(self.verdicts, self.notes)}"
-        return f"broken: {', '.join(broken)}" if broken else nothing
+        if broken:
+            return f"broken: {', '.join(broken)}"
+        silent = sum(one.status == "no-evidence" for one in self.verdicts)
+        judged = any(one.status in JUDGED for one in self.verdicts)
+        head = f"{silent} without evidence" if judged else "nothing was judged"
+        return f"{head}: {text.silence(self.verdicts, self.notes)}"
 
     def summary(self, status: int, *, color: bool) -> str:
         """Return scoreboard and last lines. `status`: the exit status of all that was run."""

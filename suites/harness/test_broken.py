@@ -47,7 +47,7 @@ def test_a_broken_target_is_told_and_leaves_nothing(name):
     assert made.status == status, made.said
     assert phrase in made.said + made.why
     assert "broken" not in made.counts
-    assert made.conforming == [] or status != 3
+    assert made.conforming == [] or status != 3 or name in broken.PARTLY
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)

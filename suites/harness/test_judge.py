@@ -335,7 +335,9 @@ def test_the_worst_verdict_wins(place):
 @pytest.mark.parametrize(
     ("statuses", "level", "strict", "code"),
     [
-        (["conforms", "not-applicable", "expected-difference", "no-evidence"], "MUST", False, 0),
+        (["conforms", "not-applicable", "expected-difference"], "MUST", False, 0),
+        (["conforms", "no-evidence"], "SHOULD", False, 3),
+        (["differs", "no-evidence"], "MUST", False, 1),
         (["conforms", "differs"], "MUST", False, 1),
         (["conforms", "differs"], "ARTICLE", False, 1),
         (["conforms", "differs"], "SHOULD", False, 0),
