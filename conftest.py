@@ -6,6 +6,8 @@ golden/ is said in one line by the controller, before anything starts, with exit
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -106,11 +108,25 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         # what was begun is ended by whoever began it, as with Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        claim(config)
         machines = take_machines(config)
         config.pluginmanager.register(Controller(config.startkit, machines))
         config.pluginmanager.register(Bar(config.startkit.run))
         if os.environ.get("STARTKIT_NO_SKIPS"):
             config.pluginmanager.register(NoSkips())
+
+
+def claim(config: pytest.Config) -> None:
+    """Be the only run that writes its results there, for as long as this process lives."""
+    if not config.option.collectonly and all("conformance" in str(word) for word in config.args):
+        results = config.startkit.run.results
+        with contextlib.suppress(OSError):  # where nothing can be written is said at the end
+            results.mkdir(parents=True, exist_ok=True)
+            place = os.open(results, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                usage(f"{results}: another run writes its results there: give --results DIR")
 
 
 def take_machines(config: pytest.Config) -> bool:

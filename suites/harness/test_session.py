@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,19 @@ def suite(tmp_path, *words):
     where = [f"--results={tmp_path / 'results'}", f"--basetemp={tmp_path / 'base'}"]
     return subprocess.run(
         [*argv, *where, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def begin(tmp_path, *words):
+    """Start the suite as the leader of a session of its own; it is still to be waited for."""
+    argv = [sys.executable, "-m", "pytest", "suites/conformance", "-p", "no:cacheprovider", "-q"]
+    return subprocess.Popen(
+        [*argv, f"--results={tmp_path / 'results'}", *words],
+        cwd=ROOT,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
@@ -169,3 +183,21 @@ def test_what_a_lost_worker_was_at_runs_once_more(tmp_path, monkeypatch, workers
     assert f"a worker was lost in {place} and replaced\n" in ran.stdout
     assert ("crashed while running" in lost.reason) == bool(code)
     assert len(kills.read_text()) == max(times - 2, 0)
+
+
+def test_of_two_runs_at_once_into_one_directory_one_is_refused(tmp_path):
+    few = [f"--evidence={offline.REFERENCE}", "-n2", "-k", "hostname"]
+    one = begin(tmp_path, *few)
+    try:
+        line = one.stdout.readline()  # it has begun
+        one.send_signal(signal.SIGSTOP)
+        other = suite(tmp_path, *few)
+    finally:
+        one.send_signal(signal.SIGCONT)
+        said, _ = one.communicate(timeout=100)
+
+    assert other.returncode == 2
+    assert f"{tmp_path}/results: another run writes its results there" in other.stderr
+    assert len(other.stderr.splitlines()) == 1
+    assert one.returncode == 0, line + said
+    assert result.read(tmp_path / "results").exit == 0

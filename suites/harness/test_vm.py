@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -318,3 +320,45 @@ def test_workers_are_machines_and_one_that_dies_is_replaced(tmp_path):
     assert len(boots) >= 2
     assert said.count("PASSED") == 4
     assert "node down" in said or "crashed" in said
+
+
+def of_session(leader):
+    """Return pid -> name of the processes of a session."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, _, rest = (path / "stat").read_text().partition(" (")[2].rpartition(") ")
+            if int(rest.split()[3]) == leader:
+                found[int(path.name)] = name
+    return found
+
+
+@needs_machine
+@pytest.mark.parametrize("end", [os.kill, os.killpg], ids=["the controller", "all"])
+def test_a_run_that_is_interrupted_leaves_nothing_of_its_machines(end, tmp_path):
+    place = tmp_path / "tmp"
+    place.mkdir()
+    command = [sys.executable, "-m", "pytest", "suites/conformance", "-p", "no:cacheprovider"]
+    command += ["--vm=always", "-n2", "--memory=512", f"--results={tmp_path / 'results'}"]
+    run = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], env={**os.environ, "TMPDIR": str(place)},
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        while list(of_session(run.pid).values()).count(machine.QEMU[:15]) < 2:
+            assert run.poll() is None
+            time.sleep(0.05)
+        time.sleep(2)
+        end(run.pid, signal.SIGINT)
+        assert run.wait(30) == pytest.ExitCode.INTERRUPTED
+        late = time.monotonic() + 10
+        while of_session(run.pid) and time.monotonic() < late:
+            time.sleep(0.05)
+        assert of_session(run.pid) == {}
+    finally:
+        for pid in of_session(run.pid):
+            os.kill(pid, signal.SIGKILL)
+        run.wait()
+
+    assert [one for one in place.rglob("*") if not one.is_dir()] == []
+    assert str(tmp_path) not in read("/proc/self/mounts")
