@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from startkit.client import Client, ClientError
@@ -93,7 +94,8 @@ class Guest:
             with contextlib.suppress(OSError):
                 os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
         for path in tops() - self.tops:
-            shutil.rmtree(path, ignore_errors=True)
+            if not in_use(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def hierarchies() -> list[str]:
@@ -106,3 +108,12 @@ def tops() -> set[str]:
     places = [os.path.join(TOP, name) for name in os.listdir(TOP)] if os.path.isdir(TOP) else []
     found = {place for place in places if os.path.isdir(os.path.join(place, "libpod_parent"))}
     return found - set(hierarchies())
+
+
+def in_use(top: str) -> bool:
+    """Say whether a living process is written down in such a directory: another run's."""
+    for book in Path(top).rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):
+            if any(os.path.exists(f"/proc/{pid}") for pid in book.read_text().split()):
+                return True
+    return False

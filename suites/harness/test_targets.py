@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from startkit import kernel
-from startkit.observe import cgroups, procfs
+from startkit.observe import cgroups, collect, procfs
 from startkit.targets import guest, process
 from startkit.targets.target import Engine, Socket, TargetError, find_target
 from startkit.targets.watch import Live
@@ -123,6 +123,32 @@ def test_a_guest_takes_away_what_podman_leaves_where_no_hierarchy_is(hierarchy):
     one.leave()
 
     assert not os.path.exists(hierarchy)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_guest_leaves_what_another_run_s_processes_are_in(hierarchy, alive):
+    one = guest.Guest(None)
+    os.makedirs(f"{hierarchy}/libpod_parent/conmon")
+    child = subprocess.Popen(["sleep", "100"])
+    with open(f"{hierarchy}/libpod_parent/conmon/cgroup.procs", "w") as book:
+        book.write(str(child.pid))
+    if not alive:
+        child.kill()
+        child.wait()
+
+    try:
+        one.leave()
+    finally:
+        child.kill()
+        child.wait()
+
+    assert os.path.exists(hierarchy) is alive
+
+
+def test_an_engine_s_start_and_its_image_fit_into_a_test_s_time(pytestconfig):
+    limit_s = float(pytestconfig.getini("timeout"))
+
+    assert process.READY_S + collect.LOAD_S < limit_s - 10
 
 
 @pytest.mark.parametrize("there", ["libpod_parent", "other"])
