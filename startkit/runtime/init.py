@@ -300,13 +300,13 @@ def become_user(init: Init | Visit) -> None:
     environment = dict(word.split("=", 1) for word in own_process.get("env") or ())
     if not environment.get("HOME"):
         environment["HOME"] = process.home_of(identity.uid)
-    process.set_rlimits(own_process.get("rlimits") or [])
     if has_attributes(init):
         from startkit.runtime import attributes
 
         attributes.apply(own_process, init.linux)
     process.own_stdio(identity.uid)
     entered = process.enter_cwd(own_process["cwd"], last=False)
+    process.set_rlimits(own_process.get("rlimits") or [])  # after what takes descriptors
     early = init.filter is not last_filter(init)
     if early and not own_process.get("noNewPrivileges"):
         load_filter(init)

@@ -1,6 +1,7 @@
 """Faults in the engine's own steps, by name: what `STARTKIT_FAULT`, a file, asks for, once.
 
-The file holds `PROGRAM STEP KIND`. Python imports this module by itself in dockerd and
+The file's lines are `PROGRAM STEP KIND`, in the order in which they come to pass; the step
+of an undo is `undo:STEP`. Python imports this module by itself in dockerd and
 containerd, as it stands in PYTHONPATH; it is also the program of the shims there, which
 look for no such module, and in whose forks the runtime and the container's init are.
 
@@ -23,12 +24,15 @@ wanted = ""  # in a shim: what was asked for when it began
 
 
 def ask(programs: tuple[str, ...], step: str = "") -> str:
-    """Return what the file asks of one of these programs, having removed it; "" without."""
+    """Return what the file's first line asks of one of these programs, having removed it, or ""."""
     with contextlib.suppress(FileNotFoundError), open(os.environ["STARTKIT_FAULT"]) as file:
-        text = file.read()
+        text, *later = file.readlines()
         program, name, _ = text.split()
         if program in programs and step in ("", name):
             os.unlink(file.name)
+            if later:
+                with open(file.name, "w") as rest:
+                    rest.writelines(later)
             return text
     return ""
 
@@ -112,7 +116,9 @@ def install() -> None:
     plain = steps.Step.__init__
 
     def made(self, name, do, undo=None, says=""):
-        plain(self, name, faulty(program_of(do), name, do), undo, says)
+        program = program_of(do)
+        undo = undo and faulty(program, f"undo:{name}", undo)
+        plain(self, name, faulty(program, name, do), undo, says)
 
     steps.Step.__init__ = made
 

@@ -18,6 +18,7 @@ import pytest
 
 from startkit import story
 from startkit.client import ClientError
+from startkit.daemon.start import START
 from startkit.observe import procfs
 from startkit.shim.shim import END
 
@@ -35,6 +36,15 @@ POINTS = [
     for kind in KINDS
     if (program, kind) != ("init", "space")  # it has another root by then
 ]
+# step whose undo fails: what may be left of it, by a part of its path or command line
+UNDONE = {
+    "mount-rootfs": "/merged",
+    "mount-shm": "/shm",
+    "make-cgroup": "/sys/fs/cgroup",
+    "write-config": "/libcontainerd/",
+    "open-fifos": "/init-std",
+    "call-containerd": "",
+}
 SWEEPS = [[point for point in POINTS if point[:2] == step] for step in STARTS + ENDS]
 
 
@@ -178,3 +188,31 @@ def test_a_fault_at_any_step_loses_and_leaves_nothing(faulty, points):
     step = " ".join(points[0][:2]) if THOROUGH else "a sample"
     print(f"{step}: {len(points)} points, {len(points) - len(lost)} survived")  # noqa: T201 -- -s
     assert lost == {}
+
+
+def fail_an_undo(faulty, step):
+    """Let a start fail, and the undo of one of its steps; return what was wrong."""
+    made, failing = faulty.create(), "dockerd record-running ENOSPC\n"
+    faulty.fault.write_text(failing)
+    wrong = [] if faulty.start(made) == 500 else ["started in spite of it"]
+    undone = faulty.traces()
+    faulty.fault.write_text(f"{failing}dockerd undo:{step} EIO\n")
+    reply = faulty.api.post(f"/containers/{made}/start")
+    if (reply.status, "no space left" in reply.message) != (500, True):
+        wrong.append(f"answered {reply.status}: {reply.message}")
+    if faulty.fault.exists():
+        wrong.append("no such undo")
+    left = {item for kind, now in faulty.traces().items() for item in {*now} - {*undone[kind]}}
+    wrong += sorted(item for item in left if UNDONE[step] not in item)
+    if step == "call-containerd":  # it runs, and a daemon that comes up sees it
+        faulty.restart()
+    if (status := faulty.start(made)) not in {204, 304}:
+        wrong.append(f"started again: {status}")
+    if faulty.api.delete(f"/containers/{made}", force=True).status != 204:
+        wrong.append("not removed")
+    return wrong + faulty.left()
+
+
+def test_an_undo_that_fails_keeps_no_other_from_being_done_nor_the_client_from_the_error(faulty):
+    assert [step.name for step in START if step.undo] == [*UNDONE]
+    assert {step: wrong for step in UNDONE if (wrong := fail_an_undo(faulty, step))} == {}

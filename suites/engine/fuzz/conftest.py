@@ -15,17 +15,10 @@ from startkit import image as image_of_suites
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cage import CAGE
+
 DISK = "96m"
 BOUND = "startkit-bound"  # what drawn requests bind: dockerd makes a source that is absent
-CAGE = r"""
-set -e
-cd "$1"; mkdir -p up work new
-mount -t overlay -o lowerdir=/,upperdir=up,workdir=work none new
-for d in proc sys dev; do mount --rbind /$d new/$d; done
-mount --bind "$2" "new$2"
-cd new; pivot_root . tmp; umount -l tmp
-shift 2; exec "$@"
-"""
 SETTLE_S = 10
 
 
