@@ -146,23 +146,39 @@ def test_who_is_not_root_cannot_connect(make_engine):
     assert done.stderr.splitlines()[-1] == "PermissionError: [Errno 13] Permission denied"
 
 
-def judging(engine, tmp_path, name):
-    """Begin to judge an engine with the clauses of one scene."""
+def judging(target, tmp_path, name, clone=CLONE):
+    """Begin to judge a target with the clauses of one scene, from the suites of a clone."""
     command = [sys.executable, "-m", "pytest", "suites/conformance/test_lifecycle.py", "-q"]
     command += ["-p", "no:cacheprovider", "-k", "plain", "--vm=never"]
-    command += [f"--target=unix://{engine.socket}", f"--results={tmp_path / name}"]
+    command += [f"--target={target}", f"--results={tmp_path / name}"]
     said = (tmp_path / f"{name}.said").open("w")
     with said:
         return subprocess.Popen(
-            [*command, f"--basetemp={tmp_path / name}-base"], cwd=CLONE, stdout=said, stderr=said
-        )
+            [*command, f"--basetemp={tmp_path / name}-base"], cwd=clone, stdout=said, stderr=said,
+            env={**os.environ, "PYTHONPATH": str(clone)},
+        )  # fmt: skip
 
 
 def test_two_runs_on_one_engine_do_not_meet(make_engine, tmp_path):
     engine = make_engine()
     engine.api.delete("/images/startkit/base:latest", force=True)
 
-    runs = [judging(engine, tmp_path, name) for name in ("one", "other")]
+    runs = [judging(f"unix://{engine.socket}", tmp_path, name) for name in ("one", "other")]
 
     assert [run.wait(100) for run in runs] == [0, 0], (tmp_path / "other.said").read_text()
     assert (listed(engine), engine.api.get("/images/json").json()) == ([], [])
+
+
+def test_two_clones_judge_an_engine_each_at_once(tmp_path):
+    clones = [tmp_path / "clone-one", tmp_path / "clone-other"]
+    for clone in clones:
+        for part in ("startkit", "suites", "golden"):
+            shutil.copytree(CLONE / part, clone / part)
+        for name in ("pyproject.toml", "conftest.py"):
+            shutil.copy(CLONE / name, clone)
+
+    runs = [judging("startkit", tmp_path, clone.name, clone) for clone in clones]
+
+    assert [run.wait(100) for run in runs] == [0, 0], (tmp_path / "clone-one.said").read_text()
+    for clone in clones:
+        assert (tmp_path / clone.name / "verdicts.json").exists()
