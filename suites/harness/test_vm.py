@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,9 +13,12 @@ import sys
 import time
 from pathlib import Path
 from threading import Thread
+from xml.etree import ElementTree
 
+import offline
 import pytest
 
+from startkit.report import result
 from startkit.vm import VmError, doctor, image, initramfs, machine, returned, workers
 from startkit.vm import kernel as kernels
 
@@ -139,7 +143,7 @@ def test_a_guest_is_root_on_its_own_kernel_and_harms_nobody(cgroup, shows, tmp_p
     shared = tmp_path / "shared"
     shared.mkdir()
     script = f"""
-        id -u; echo $STARTKIT_WORD$SECRET; ls /sys/fs/cgroup
+        id -u; echo $STARTKIT_WORD$SECRET; ls /sys/fs/cgroup; echo net $(ls /sys/class/net)
         mkdir -p /tmp/m && mount -t tmpfs none /tmp/m && unshare -n true && echo mounts
         echo x > /usr/written && echo written; mount -o remount,rw / && touch /usr/again
         echo result > {shared}/result; cat /proc/sys/kernel/random/boot_id >&2; exit 7
@@ -150,7 +154,7 @@ def test_a_guest_is_root_on_its_own_kernel_and_harms_nobody(cgroup, shows, tmp_p
     assert done.returncode == 7
     user, word, *rest = done.stdout.split("\n")
     assert (user, word) == ("0", "a word")
-    assert {shows, "mounts", "written"} <= set(rest)
+    assert {shows, "mounts", "written", "net lo"} <= set(rest)
     assert not os.path.exists("/usr/written")
     assert not os.path.exists("/usr/again")
     assert (shared / "result").read_text() == "result\n"
@@ -362,3 +366,22 @@ def test_a_run_that_is_interrupted_leaves_nothing_of_its_machines(end, tmp_path)
 
     assert [one for one in place.rglob("*") if not one.is_dir()] == []
     assert str(tmp_path) not in read("/proc/self/mounts")
+
+
+@needs_machine
+def test_what_comes_back_from_a_machine_is_what_a_local_worker_says(tmp_path):
+    def run(where):
+        results = tmp_path / where
+        command = [sys.executable, "-m", "pytest", "suites/conformance", "-p", "no:cacheprovider"]
+        command += [f"--vm={where}", "-n1", "--memory=512", f"--results={results}"]
+        command += [f"--evidence={offline.REFERENCE}", "-k", "hostname or proc_is_mounted"]
+        subprocess.run(command, cwd=offline.ROOT, check=True, capture_output=True, timeout=100)
+        tests = ElementTree.parse(results / "junit.xml").iter("testcase")
+        told = [(one.get("classname"), one.get("name"), [x.tag for x in one]) for one in tests]
+        evidence = json.loads((results / "evidence.json").read_text())
+        return told, result.read(results).verdicts, evidence
+
+    told, verdicts, evidence = run("always")
+
+    assert verdicts
+    assert (told, verdicts, evidence) == run("never")
