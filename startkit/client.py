@@ -270,6 +270,15 @@ class Client:
             mine, first = connection.hijack()
             return Hijacked(status, headers, first, mine)
 
+    @contextlib.contextmanager
+    def by(self, moment: float) -> Iterator[None]:
+        """Have every request meanwhile give up at a moment; then it is as it was before."""
+        before, self.until = self.until, moment
+        try:
+            yield
+        finally:
+            self.until = before
+
     def open(self, method: str, target: str, timeout_s: float | None) -> Connection:
         """Connect for one request."""
         left = self.until - time.monotonic()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 REQUEST_S = 15.0  # one request, a stop included
 LOAD_S = 60.0  # loading the image
-BEGIN_S = 90.0  # all that comes before the first scene
 CLEAR_S = 15.0  # taking a container away
 
 
@@ -36,7 +35,6 @@ class Collector:
 
     def __init__(self, socket_path: str, *, tag: str = "", timeout_s: float = REQUEST_S) -> None:
         self.client = Client(socket_path, timeout_s=timeout_s)
-        self.client.until = time.monotonic() + BEGIN_S
         self.api = Api(self.client)
         self.tag = tag or str(os.getpid())
         self.seen = self.introduce()
@@ -103,8 +101,8 @@ class Collector:
 
     def clear(self, ref: str) -> None:
         """Remove a container, whatever state it is in, and however late it is."""
-        self.client.until = time.monotonic() + CLEAR_S
-        with contextlib.suppress(ClientError):
+        late = self.client.by(time.monotonic() + CLEAR_S)
+        with late, contextlib.suppress(ClientError):
             self.client.delete(f"/containers/{ref}", force=True, v=True)
 
     def moment(self, ref: str) -> Moment:

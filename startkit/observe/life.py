@@ -69,7 +69,6 @@ class Life:
         self.name = f"startkit-{recipe.name}-{collector.tag}"
         self.end = time.monotonic() + SCENE_S
         self.since = time.time()
-        collector.client.until = self.end
         self.answers: dict[str, Answer] = {}
         self.moments: dict[str, Moment] = {}
         self.events: list[dict[str, Any]] = []
@@ -87,10 +86,11 @@ class Life:
         """Live through the scene; what stops it is written down as `broken`."""
         broken = None
         try:
-            self.create()
-            if self.subject.id:
-                self.live()
-                self.remove()
+            with self.api.client.by(self.end):
+                self.create()
+                if self.subject.id:
+                    self.live()
+                    self.remove()
         except (ClientError, OSError, ValueError) as error:
             late = f", not over after {SCENE_S:.0f} s" if time.monotonic() > self.end else ""
             broken = f"{error}{late}"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from startkit.targets.trials import Trials
 
 FAILURES = (TargetError, ObserveError, image.ImageError)
+BEGIN_S = 90.0  # all that comes before the first scene
 PATIENCE_S = 120.0  # for scenes and trials that come to nothing; then no more are begun
 
 
@@ -124,9 +125,11 @@ class Live:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="startkit-")))
         stack.callback(self.remove_cgroups)
         socket = stack.enter_context(target.running(root))
+        end = time.monotonic() + BEGIN_S
         collector = Collector(socket, tag=self.tag)
-        collector.load_image(iter([image.base()[1]]))
-        collector.smoke()
+        with collector.client.by(end):
+            collector.load_image(iter([image.base()[1]]))
+            collector.smoke()
         self.seen, self.collector = whole(collector.seen, Seen), collector
 
     def remove_cgroups(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import threading
@@ -144,6 +145,15 @@ def test_an_engine_that_hangs_breaks_the_scene_and_not_the_run(tmp_path, hangs, 
     assert "no answer in time" in scene.broken
     with pytest.raises(NoEvidence, match="no answer in time"):
         _ = SceneView(seen(), scene).leftovers
+
+
+def test_no_moment_to_give_up_at_is_left_behind(tmp_path):
+    with engine(tmp_path, scripted({name: told(body) for name, body in KNOWN.items()})) as path:
+        collector = Collector(path, timeout_s=HANG_S)
+        collector.scene(Recipe(name="plain"))
+        collector.clear(ID)
+
+    assert collector.client.until == math.inf
 
 
 def test_a_socket_that_is_not_there_cannot_be_watched(tmp_path):
