@@ -116,9 +116,14 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(NoSkips())
 
 
+def only_judges(config: pytest.Config) -> bool:
+    """Say whether all that was named is of the conformance suite."""
+    return all("conformance" in str(word) for word in config.args)
+
+
 def claim(config: pytest.Config) -> None:
     """Be the only run that writes its results there, for as long as this process lives."""
-    if not config.option.collectonly and all("conformance" in str(word) for word in config.args):
+    if not config.option.collectonly and only_judges(config):
         results = config.startkit.run.results
         with contextlib.suppress(OSError):  # where nothing can be written is said at the end
             results.mkdir(parents=True, exist_ok=True)
@@ -132,7 +137,7 @@ def claim(config: pytest.Config) -> None:
 def take_machines(config: pytest.Config) -> bool:
     """Put the workers into virtual machines where that is asked for; say so."""
     options, release = config.option, config.startkit.release
-    judging = not options.evidence and all("conformance" in str(word) for word in config.args)
+    judging = not options.evidence and only_judges(config)
     count = max(len(options.tx or []), 1)
     wish = options.vm if judging or options.vm == "always" else "never"
     try:
