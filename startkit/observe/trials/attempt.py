@@ -363,12 +363,11 @@ class Attempt:
         state = self.root / "state"
         found += [f"state {path.name}" for path in sorted(state.glob("*"))]
         found += [f"state {path}" for path in disk.named("/run", self.id)]
-        patience_s = 0 if (state / self.id).exists() else SETTLE_S  # one not deleted goes on
-        return found + [f"process {' '.join(one.argv)}" for one in self.living(patience_s)]
+        return found + [f"process {' '.join(one.argv)}" for one in self.living()]
 
-    def living(self, patience_s: float) -> list[Process]:
-        """Return the processes that do not end within a time."""
-        end = time.monotonic() + patience_s
+    def living(self) -> list[Process]:
+        """Return the processes that do not end within SETTLE_S; those of a container kept, now."""
+        end = time.monotonic() + (0 if (self.root / "state" / self.id).exists() else SETTLE_S)
         while True:
             below = map(procfs.process, strays.descendants(self.before))
             found = [one for one in below if one and one.argv]  # the dead have no arguments
