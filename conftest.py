@@ -206,7 +206,8 @@ class Session:
 
     def dialect(self, seen: Seen | None) -> Dialect | None:
         """Return the dialect of what was seen, by what it says of itself."""
-        return choose(self.golden, seen.engine, seen.version) if seen else None
+        found = choose(self.golden, seen.engine, seen.version) if seen else None
+        return found.on(seen) if found and seen else None
 
     def source(self, tag: str) -> Source | Live:
         """Return where evidence comes from; a Live one is still to be entered."""

@@ -84,6 +84,7 @@ def verdicts(
     clauses: Mapping[str, Clause], tests: Mapping[str, Test], seen: Seen, dialect: Dialect | None
 ) -> Iterator[Verdict]:
     """Yield the verdict of each clause, in their order."""
+    dialect = dialect and dialect.on(seen)
     for name, clause in clauses.items():
         yield verdict(clause, tests[name], view(seen, clause.scene), dialect)
 
@@ -92,7 +93,6 @@ def verdict(clause: Clause, test: Test, seen: View, dialect: Dialect | None) -> 
     """Return what becomes of one clause when its test looks at a scene."""
     if why := unmet(clause.needs, seen.seen):
         return verdict_of(clause, "not-applicable", why)
-    dialect = dialect and dialect.on(seen.seen)
     made: list[Verdict] = []
 
     def expect(observed: Any, *, want: Any = UNSET) -> None:
