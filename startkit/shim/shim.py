@@ -141,16 +141,17 @@ class Shim:
         for order in whole:
             try:
                 kind, width, height = (int(word) for word in order.split())
-                if kind == 0 and "stdin" in self.fifos:
-                    self.stdin().close_when_empty()
+                if kind == 0 and (stdin := self.stdin()):
+                    stdin.close_when_empty()
                 elif kind == 1:
                     self.stdio.resize(width, height)
             except (OSError, ValueError) as error:
                 lines.log(f"control: {order.decode(errors='replace')}: {error}")
 
-    def stdin(self) -> streams.Stream:
-        """Return the stream towards the container: the one out of a FIFO."""
-        return next(s for s in self.streams if s.source == self.fifos["stdin"].read)
+    def stdin(self) -> streams.Stream | None:
+        """Return the stream towards the container, out of a FIFO; None once nothing goes in."""
+        source = self.fifos["stdin"].read if "stdin" in self.fifos else None
+        return next((s for s in self.streams if s.source == source), None)
 
     def write_exit_status(self) -> None:
         """Put on record how init ended, before anything else can go wrong."""
@@ -163,8 +164,8 @@ class Shim:
 
     def drain(self) -> None:
         """Deliver everything that the container wrote, and wait until dockerd has read it."""
-        if "stdin" in self.fifos:
-            self.streams.remove(self.stdin())
+        if stdin := self.stdin():
+            self.streams.remove(stdin)
         while any(stream.wants() for stream in self.streams):
             if not self.turn(GRACE_MS) and self.is_hopeless():
                 break

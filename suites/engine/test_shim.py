@@ -298,6 +298,13 @@ def test_output_waits_for_a_reader_that_comes_back(start):
     assert one.status() == 0
 
 
+def test_an_order_after_the_end_costs_no_last_words(start):
+    one = start("head -c 150000 /dev/zero")
+    wait_for(one.directory.init / "exitStatus")
+    one.order(b"0 0 0\n")
+    assert len(one.read()) == 150_000
+
+
 def wait_for(path):
     """Wait until a file is there: inotify has no place in the standard library."""
     limit = time.monotonic() + LIMIT_S
