@@ -223,7 +223,7 @@ class RuntimeBundle:
     def close(self) -> None:
         """End and remove whatever the test has left."""
         self.call("delete", "--force", self.id)
-        for pid in self.pids:
+        for pid in reversed(self.pids):  # init's end waits until those in it are reaped
             os.kill(pid, signal.SIGKILL)  # nobody but the runtime knew it, if that has failed
             os.waitpid(pid, 0)
 

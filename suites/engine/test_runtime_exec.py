@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,9 @@ def test_a_detached_process_lives_on_and_its_pid_is_written(either):
     pid = int(file.read_text())
     either.pids.append(pid)
 
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001001\x00"
+    while not (words := Path(f"/proc/{pid}/cmdline").read_bytes()):
+        time.sleep(0.01)  # in the middle of its execve, for which runc does not wait
+    assert words == b"sleep\x001001\x00"
     assert int(status_of(Path(f"/proc/{pid}/status").read_text(), "PPid")) == os.getpid()
     either.call("delete", "--force", either.id)
     assert os.waitstatus_to_exitcode(os.waitpid(either.pids.pop(), 0)[1]) == -9
