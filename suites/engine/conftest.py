@@ -42,14 +42,14 @@ CGROUP_PARENT = f"startkit-tests-{os.getpid()}"  # each worker of xdist has its 
 def remove_cgroups(*, of: int | None = None) -> None:
     """Remove the cgroups of one test process, by its pid, or of all that were killed.
 
-    Wherever they stand: a relative `cgroupsPath` begins at our own cgroup.
+    Wherever they stand: a relative `cgroupsPath` begins at our own. rglob would fail beside another.
     """
-    for top in Path("/sys/fs/cgroup").rglob("startkit-tests-*"):
-        pid = top.name.rpartition("-")[2]
+    for top in [where for where, _, _ in os.walk("/sys/fs/cgroup") if "startkit-tests-" in where]:
+        pid = top.partition("startkit-tests-")[2].partition("/")[0]
         if pid == str(of) if of else not Path("/proc", pid).exists():
-            for directory in sorted([top, *top.rglob("*/")], reverse=True):
+            for directory, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
-                    directory.rmdir()
+                    os.rmdir(directory)
 
 
 @pytest.fixture(scope="session", autouse=True)
