@@ -42,7 +42,7 @@ CGROUP_PARENT = f"startkit-tests-{os.getpid()}"  # each worker of xdist has its 
 def remove_cgroups(*, of: int | None = None) -> None:
     """Remove the cgroups of one test process, by its pid, or of all that were killed.
 
-    Wherever they stand: a relative `cgroupsPath` begins at our own. rglob would fail beside another.
+    Wherever they stand: a relative `cgroupsPath` begins at our own. rglob fails beside a sweep.
     """
     for top in [where for where, _, _ in os.walk("/sys/fs/cgroup") if "startkit-tests-" in where]:
         pid = top.partition("startkit-tests-")[2].partition("/")[0]
